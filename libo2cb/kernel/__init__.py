@@ -1,0 +1,1 @@
+"""Ports to the kernel, and their adapters."""

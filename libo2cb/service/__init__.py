@@ -1,0 +1,1 @@
+"""What every daemon shell needs: a record server, pid file, signals, logs, the ring for DUMP."""
