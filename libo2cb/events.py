@@ -69,6 +69,7 @@ class Event(StrEnum):
     LIFE_FENCED = "life_fenced"  # life, cause
     FENCE_BEGUN = "fence_begun"  # life, attempt
     FENCE_FAILED = "fence_failed"  # life, attempt, cause, retry (seconds)
+    FENCE_ANSWERED = "fence_answered"  # life, code, output, seconds, cause: what came of a fence command
     EXPELLED = "expelled"  # life, cause
     PUT_OUT = "put_out"  # cause: this node's life was recovered by others, it resets
     REFUSED_PEER = "refused_peer"  # peer, cause: a handshake block does not fit
