@@ -1,0 +1,1 @@
+"""What the kernel's cluster tree answers: one suite, run on every adapter."""
