@@ -1,0 +1,174 @@
+"""Stories that break laws 1 to 5."""
+
+from libo2cb.events import Event
+from tests.laws.history import O2CB, OCFS2, Kernel, Process
+from tests.laws.stories.cluster import F, Story, Telling, mounted_pair, mounted_three
+
+
+def rmdir_under_link() -> Story:
+    s = mounted_pair()
+    s.rmdir(1, 2, errno=16)
+    return s
+
+
+def write_under_link() -> Story:
+    s = mounted_pair()
+    s.attribute(1, "n2", "ipv4_address", "10.0.0.9", errno=16)
+    return s
+
+
+def link_to_nothing() -> Story:
+    s = mounted_pair()
+    s.kernel("n1", Kernel.LINK, fs=F, name="n7", errno=2)
+    return s
+
+
+def link_to_incomplete() -> Story:
+    s = mounted_pair()
+    s.kernel("n1", Kernel.MAKE_NODE, name="n3", errno=0)
+    s.attribute(1, "n3", "ipv4_port", 7777)
+    s.kernel("n1", Kernel.LINK, fs=F, name="n3", errno=0)
+    return s
+
+
+def link_before_local() -> Story:
+    s = Story()
+    s.boot(1)
+    s.kernel("n1", Kernel.MAKE_NODE, name="n1", errno=0)
+    s.attribute(1, "n1", "ipv4_port", 7777)
+    s.attribute(1, "n1", "ipv4_address", "10.0.0.1")
+    s.attribute(1, "n1", "num", 1)
+    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
+    s.kernel("n1", Kernel.LINK, fs=F, name="n1", errno=0)
+    return s
+
+
+def number_first() -> Story:
+    s = Story()
+    s.boot(1)
+    s.kernel("n1", Kernel.MAKE_NODE, name="n2", errno=0)
+    s.attribute(1, "n2", "num", 2, errno=22)
+    return s
+
+
+def local_first() -> Story:
+    s = Story()
+    s.boot(1)
+    s.kernel("n1", Kernel.MAKE_NODE, name="n1", errno=0)
+    s.attribute(1, "n1", "local", 1, errno=22)
+    return s
+
+
+def forgotten_removal() -> Story:
+    s = Story()
+    s.cluster(1, 2)
+    s.off(2)
+    s.told(1, 1, left=(2,))
+    return s
+
+
+def forgotten_addition() -> Story:
+    s = Story()
+    s.cluster(1, 2)
+    s.told(1, 1, 2, 3)
+    s.told(2, 1, 2)
+    return s
+
+
+def forgotten_after_release() -> Story:
+    s = Story()
+    s.cluster(1, 2)
+    s.off(2)
+    s.kernel("n1", Kernel.HELD, name="n2")
+    s.told(1, 1, left=(2,))
+    s.rmdir(1, 2, errno=16)
+    s.kernel("n1", Kernel.RELEASED, name="n2")
+    return s
+
+
+def ebusy_internal() -> Story:
+    s = mounted_pair()
+    s.say("n1", O2CB, Event.SURPRISE, state="idle", cause="internal failure: rmdir n2: EBUSY")
+    return s
+
+
+def ebusy_ends_the_daemon() -> Story:
+    s = Story()
+    s.cluster(1)
+    s.say("n1", O2CB, Event.EXITING, cause="rmdir n2: Device or resource busy")
+    return s
+
+
+def ebusy_refused_as_internal() -> Story:
+    s = Story()
+    s.cluster(1)
+    s.say("n1", O2CB, Event.NODE_REFUSED, number=2, name="n2", errno=16, cause="internal failure")
+    return s
+
+
+def link_to_strange_address() -> Story:
+    s = Story()
+    s.boot(1)
+    s.boot(2)
+    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
+    s.make(1, 2, "10.0.0.99")
+    s.kernel("n1", Kernel.LINK, fs=F, name="n2", errno=0)
+    return s
+
+
+def new_life_on_old_address() -> Story:
+    s = Story()
+    s.cluster(1, 2)
+    s.off(2)
+    s.back(2, "10.0.0.22")
+    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
+    s.link(1, 2)
+    return s
+
+
+def old_address_stays() -> Story:
+    s = mounted_pair()
+    s.off(2)
+    s.back(2, "10.0.0.22")
+    return s
+
+
+def restart_tears_down() -> Story:
+    s = mounted_pair()
+    s.process("n1", OCFS2, Process.KILLED)
+    s.up(1, OCFS2)
+    s.unlink(1, 2)
+    return s
+
+
+def restart_removes_member() -> Story:
+    s = mounted_three()
+    s.process("n1", OCFS2, Process.KILLED)
+    for n in (1, 2, 3):
+        s.unlink(1, n)
+    s.rmdir(1, 3)
+    return s
+
+
+def removes_itself() -> Story:
+    s = mounted_pair()
+    s.unlink(1, 1)
+    s.rmdir(1, 1)
+    return s
+
+
+BREAKS: dict[int, tuple[Telling, ...]] = {
+    1: (rmdir_under_link, write_under_link),
+    2: (link_to_nothing, link_to_incomplete, link_before_local, number_first, local_first),
+    3: (
+        forgotten_removal,
+        forgotten_addition,
+        forgotten_after_release,
+        ebusy_internal,
+        ebusy_ends_the_daemon,
+        ebusy_refused_as_internal,
+    ),
+    4: (link_to_strange_address, new_life_on_old_address, old_address_stays),
+    5: (restart_tears_down, restart_removes_member, removes_itself),
+}
+"""By law: stories that break it."""
