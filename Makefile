@@ -1,0 +1,63 @@
+# make demo    a cluster of several nodes on this machine, with its stories
+# make check   lint, types and the quick tests: no root, a few minutes
+# make test    everything that this machine can run; as root on Debian it installs what it needs, and asks first
+# make bench   timings beside their floor, as JSON
+# make clean   removes .venv and all that was made
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test check bench clean venv lint system
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+PACKAGES := protocol libo2cb o2cb_controld ocfs2_controld
+# What a real test needs of Debian: the clients that our users have, and the tool that stops a daemon at a system call.
+DEBIAN := ocfs2-tools strace
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then tests/install-debian python3-venv; \
+	  else echo "$(PYTHON) cannot make a virtual environment. On Debian: sudo apt-get install python3-venv" >&2; exit 1; fi; fi
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@# A daemon that is ready compiles nothing any more.
+	$(BIN)/python -m compileall -q $(PACKAGES)
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python -m tests.demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint
+	$(BIN)/pytest -m 'not slow and not process' \
+	  $(wildcard tests/unit tests/kernel tests/engine tests/transcripts tests/simulation)
+
+system:
+	@if [ "$$(id -u)" != 0 ]; then \
+	  echo "Not root: tests that need root are skipped below, each with its reason."; \
+	  for each in $(DEBIAN); do dpkg-query -W -f '' "$$each" 2>/dev/null || \
+	    echo "Not installed, and left out with what needs it: $$each (sudo apt-get install $$each)"; done; \
+	elif command -v apt-get >/dev/null; then \
+	  tests/install-debian $(DEBIAN) || { [ $$? = 3 ] && echo "Going on without them; tests that need them are skipped, each with its reason."; }; \
+	else echo "Not Debian: what needs $(DEBIAN) runs only where you have installed them."; fi
+
+test: system lint
+	$(BIN)/pytest
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
