@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from libo2cb.kernel.journal import Entry, Journal
@@ -28,6 +28,7 @@ class SandboxHome:
         self.boot_id = kernel / "boot_id"
         self.addresses = kernel / "addresses"
         self.faults = kernel / "faults.json"
+        self.stops = kernel / "stops.json"
         self.journal = home / "log" / "kernel.jsonl"
         self._aside = kernel / "aside"
         self._lock = kernel / "lock"
@@ -196,5 +197,38 @@ def read_faults(path: Path) -> list[tuple[str, str, int]]:
     """The faults that are set, as (call, pattern, errno)."""
     try:
         return [(c, p, e) for c, p, e in json.loads(path.read_bytes())]
+    except FileNotFoundError:
+        return []
+
+
+def set_stop(home: Path, call: str, path: str) -> None:
+    """Let whoever makes this call be stopped (SIGSTOP) right after its effect, and before it learns of it.
+
+    So a test has all the time that it wants between two system calls of a daemon. The lock is free by then. Until
+    clear_stop; a refused call stops nobody.
+
+    Args:
+        home: the node's home.
+        call: mkdir, rmdir, symlink, unlink or write.
+        path: below the cluster root; a shell pattern.
+    """
+    _change_stops(home, lambda stops: [*stops, (call, path)])
+
+
+def clear_stop(home: Path, call: str, path: str) -> None:
+    """Take a stop back; nothing when there is none. Whoever is stopped needs a SIGCONT all the same."""
+    _change_stops(home, lambda stops: [stop for stop in stops if stop != (call, path)])
+
+
+def _change_stops(home: Path, change: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]) -> None:
+    at = SandboxHome(home)
+    with at.locked():
+        at.prepare_file(json.dumps(change(read_stops(at.stops))).encode()).replace(at.stops)
+
+
+def read_stops(path: Path) -> list[tuple[str, str]]:
+    """The stops that are set, as (call, pattern)."""
+    try:
+        return [(c, p) for c, p in json.loads(path.read_bytes())]
     except FileNotFoundError:
         return []

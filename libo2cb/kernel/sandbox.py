@@ -6,6 +6,7 @@ A node's home holds
     kernel/boot_id    the name of this life
     kernel/addresses  the addresses that this host has, one a line; without the file, any
     kernel/faults.json  calls that are to be refused, for tests and scenes
+    kernel/stops.json   calls after which their caller is stopped, for tests
     kernel/lock       who holds its flock may change the tree
     kernel/aside/     where the holder of the lock prepares things and throws them away
     log/kernel.jsonl  the journal (journal.py)
@@ -26,17 +27,29 @@ import contextlib
 import errno
 import fnmatch
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from libo2cb.kernel import rules
-from libo2cb.kernel.home import SandboxHome, boot, clear, clear_fault, read_faults, set_fault, written
+from libo2cb.kernel.home import (
+    SandboxHome,
+    boot,
+    clear,
+    clear_fault,
+    clear_stop,
+    read_faults,
+    read_stops,
+    set_fault,
+    set_stop,
+    written,
+)
 from libo2cb.kernel.journal import Entry
 from libo2cb.kernel.rules import Host, NodeState, Place, place, refuse
 from libo2cb.kernel.tree import Listed, What
 
-__all__ = ["SandboxFs", "boot", "clear", "clear_fault", "set_fault"]
+__all__ = ["SandboxFs", "boot", "clear", "clear_fault", "clear_stop", "set_fault", "set_stop"]
 
 _LOGGED_VALUE = 200
 
@@ -115,6 +128,8 @@ class SandboxFs:
                 self._home.settle(journal)
                 journal.append(entry | {"errno": refusal.errno or errno.EIO})
                 raise
+        if any(c == call and fnmatch.fnmatchcase("/".join(path), p) for c, p in read_stops(self._home.stops)):
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def mkdir(self, path: str) -> None:
         """Make a cluster, a node or a region, with its default files."""

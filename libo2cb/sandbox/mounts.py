@@ -1,7 +1,7 @@
 """The mount table of a sandbox node: one file in a directory, shared by every process of the node.
 
 The file is replaced by one rename under a lock, so any reader sees a whole table, and so does whoever comes after a
-kill -9 at any point. Watchers are told by inotify.
+kill -9 at any point. Watchers are told by inotify. What comes and goes is journalled (mount_journal.py).
 
 A device is in use while the table shows it, and also while it is *held*. That is the state in which a real umount(2)
 waits for its helper: out of the table, and the device still taken. A mount in another namespace, or after `umount -l`,
@@ -22,6 +22,7 @@ from libo2cb.errors import ConfigurationError, KernelRefusal, ServiceUnavailable
 from libo2cb.inotify import DirectoryWatch
 from libo2cb.mount_port import Busy, DeviceId, DeviceKind, Mount, NoDevice, identify
 from libo2cb.processes import Process
+from libo2cb.sandbox.mount_journal import CLEAR, MOUNT, UMOUNT, MountJournal
 from libo2cb.verbose import Scope, verbosef
 
 TABLE = "mounts"
@@ -79,11 +80,12 @@ class SandboxMounts:
     """The mount table of the node that lives in a directory.
 
     Args:
-        directory: where the table lies; made when it is missing.
+        directory: where the table lies; made when it is missing. The journal lies in log/ beside it.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
+        self._journal = MountJournal(self.directory.parent / "log")
         self._watch: DirectoryWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -114,6 +116,7 @@ class SandboxMounts:
                 )
                 verbosef(Scope.OCFS2, "mount", device, mount_point, FSTYPE, result=error)
                 raise error
+            self._journal.append(MOUNT, uuid, mount_point)
             self._write(_Table((*table.mounts, entry), table.held))
         verbosef(Scope.OCFS2, "mount", device, mount_point, FSTYPE)
 
@@ -139,6 +142,7 @@ class SandboxMounts:
             held = table.held
             if hold:
                 held = (*held, Hold(gone.device, gone.identity, Process.current()))
+            self._journal.append(UMOUNT, gone.uuid, mount_point)
             self._write(_Table(tuple(e for e in table.mounts if e is not gone), held))
         verbosef(Scope.OCFS2, "umount", mount_point)
         return gone
@@ -168,6 +172,8 @@ class SandboxMounts:
     def clear(self) -> None:
         """Forget everything: the node was powered off."""
         with self._change() as table:
+            if table.mounts:
+                self._journal.append(CLEAR)
             if table != _Table():
                 self._write(_Table())
 
@@ -239,7 +245,9 @@ class SandboxMounts:
             raise ServiceUnavailable(f"the mount table in {self.directory}", says="cannot be changed") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            yield self._read()
+            table = self._read()
+            self._journal.settle([e.mount_point for e in table.mounts])
+            yield table
         finally:
             os.close(fd)
 

@@ -24,6 +24,7 @@ SHELLS = {
     "ocfs2_controld.fence_command",
     "ocfs2_controld.holders",
     "ocfs2_controld.neighbour",
+    "ocfs2_controld.report",
 }
 """The modules of the daemons that may touch the world. Everything else in them is a mind."""
 

@@ -1,0 +1,219 @@
+"""A change: from the statements of all members of a view to one table. Pure, and the same on every node.
+
+The table after a change is a function of its statements alone. That is also all there is to merging two sides of a
+healed partition: for each group the statement with the newest START wins, and whoever claims to be a member of a group
+and is there neither member nor lost-and-unrecovered has been recovered by others: it is put out and resets.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ocfs2_controld.table import advance, settled
+from protocol.frozen import FrozenMap
+from protocol.group import NO_START, Group, GroupTable, Inside, Phase, StartName, Statement, View
+from protocol.identity import UNKNOWN_BOOT, Life
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a complete collection comes to.
+
+    Attributes:
+        change: its name, a hash over the nonces.
+        table: the table of all from here on.
+        put_out: lives whose claim is void: others have recovered them.
+    """
+
+    change: str
+    table: GroupTable
+    put_out: tuple[Life, ...]
+
+
+def name_of(statements: Iterable[Statement]) -> str:
+    """The name of the change that these statements make: 16 hexadecimal digits."""
+    text = "\n".join(f"{s.life.node} {s.nonce}" for s in sorted(statements, key=lambda s: s.life))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def in_doubt(here: Iterable[int], configured: Iterable[int]) -> bool:
+    """Whether the configured nodes that are not here could have a quorum among themselves."""
+    every = set(configured)
+    return 2 * len(every - set(here)) > len(every)
+
+
+def _newest(s: Statement) -> StartName:
+    """The newest START that a statement knows of, in any group."""
+    made = [c.started for c in s.claims.values()]
+    return max([s.table.newest, *made]) if s.table else max(made, default=NO_START)
+
+
+def _rank(s: Statement, table: GroupTable, fs: str) -> StartName:
+    """How new a statement's word about one group is.
+
+    A table without the group counts as new as its newest START of any group: it has either forgotten the group after
+    its last START, or never heard of one that was made later.
+    """
+    group = table.groups.get(fs)
+    claim = s.claims.get(fs)
+    known = table.newest if group is None else group.made
+    return known if claim is None else max(known, claim.started)
+
+
+def _unknown(nodes: Iterable[int]) -> set[Life]:
+    return {Life(n, UNKNOWN_BOOT) for n in nodes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What all groups share while they are reconciled."""
+
+    said: Mapping[Life, Statement]
+    at: Mapping[int, Life]
+    fenced: set[Life]
+    doubted: set[Life]
+    away: frozenset[int]
+
+
+def _unseen(tables: Sequence[tuple[Statement, GroupTable]], absent: set[int]) -> set[Life]:
+    """Unknown lives of absent nodes that may have been members of a group nobody here knows of.
+
+    A, B, C have nothing mounted. A is cut off; B and C have a quorum and mount; B loses power and comes back, C is cut
+    off and writes on. A and B now have a quorum and a table without that group, and no START may be made before C is
+    fenced. So A doubts, from the ring on in which the others could do without it, whatever it does not see.
+    """
+    newest = max(_newest(s) for s, _ in tables)
+    best = [(s, t) for s, t in tables if _newest(s) == newest]
+    sets = [set(t.unseen) | (_unknown(absent) if s.doubt else set()) for s, t in best]
+    return {x for x in set.intersection(*sets) if x.node in absent}
+
+
+def _sort_lives(g: Group, fs: str, known: _Known) -> tuple[list[Life], set[Life], list[Life]]:
+    """Members, lost and away, of those that the group had."""
+    members: list[Life] = []
+    lost: set[Life] = set()
+    away: list[Life] = []
+    for x in (*g.members, *g.lost):
+        statement = known.said.get(x)
+        if x == g.joiner and statement is not None and fs not in statement.claims:
+            continue
+        here = known.at.get(x.node)
+        if x.unknown:
+            # A node that was never seen and now speaks for itself is no longer unknown: its claim, if any, counts.
+            if here is None:
+                lost.add(x)
+        elif here == x:
+            if statement is not None and fs in statement.claims and x not in known.fenced:
+                members.append(x)
+        elif here is not None:
+            # The node has a newer life, by its own statement: the older one is over.
+            lost.add(x)
+            known.fenced.add(x)
+        elif x.node in known.away and x in g.members:
+            members.append(x)
+            away.append(x)
+        else:
+            lost.add(x)
+    return members, lost, away
+
+
+def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple[Group, tuple[Life, ...]]:
+    claims = {x: s.claims[fs] for x, s in known.said.items() if fs in s.claims}
+    members, lost, away = _sort_lives(g, fs, known)
+    put_out = tuple(sorted(x for x in claims if x not in members and Life(x.node, UNKNOWN_BOOT) not in g.lost))
+    members += [x for x in claims if x not in members and x not in put_out]
+    if g.members or g.lost or g.queue or members:
+        lost |= {x for x in known.doubted if x.node not in known.at}
+    after = replace(
+        g,
+        members=tuple(sorted(members)),
+        lost=tuple(sorted(lost)),
+        away=tuple(sorted(away)),
+        answers=tuple(x for x in g.answers if x in members or x == g.joiner),
+        queue=tuple(x for x in g.queue if x in known.said and known.said[x].table is not None),
+    )
+    joiner = g.joiner
+    if joiner is not None and (joiner not in known.said or known.said[joiner].table is None):
+        joiner = None
+        after = replace(after, joiner=None, phase=Phase.RUN if g.phase is Phase.LOCK else g.phase)
+    # Rule `fresh`: a daemon that was restarted has no table. It has lost its answers and locks, also where nobody
+    # noticed that it was away.
+    fresh = any(x in known.said and known.said[x].table is None for x in after.members)
+    if fresh or (after.members, after.lost, after.away) != (g.members, g.lost, g.away):
+        if joiner is not None and joiner in claims and claims[joiner].inside is Inside.JOINING:
+            # Rule `requeue`: A lets C in, B dies. Deaths first and alone: C, which was not answered, asks again.
+            after = replace(after, members=tuple(x for x in after.members if x != joiner))
+            joiner = None
+        joiner = joiner if joiner in after.members else None
+        after = replace(after, phase=Phase.RECOVER, joiner=joiner, answers=(), gone=False, start=name)
+        return after, put_out
+    stopped = [
+        x
+        for x in after.members
+        if x in claims
+        and not claims[x].running
+        and (
+            after.phase in (Phase.RUN, Phase.LOCK)
+            or (after.phase in (Phase.START, Phase.RECOVER) and x in after.answers)
+        )
+    ]
+    if stopped:
+        # Rule `restart`: its quorum went and came, and nobody was lost. What it had answered no longer counts.
+        again = Phase.RECOVER if after.phase is Phase.RECOVER else Phase.STOP
+        joiner = None if after.phase is Phase.LOCK else after.joiner
+        after = replace(after, phase=again, joiner=joiner, answers=(), start=name)
+    return after, put_out
+
+
+def reconcile(view: View, statements: Sequence[Statement]) -> Outcome:
+    """The table after a change.
+
+    Args:
+        view: the view that all statements answer.
+        statements: one of each member of the view.
+
+    Returns:
+        The same on every node, whatever the order of the statements.
+    """
+    statements = sorted(statements, key=lambda s: s.life)
+    said = {s.life: s for s in statements}
+    at = {s.life.node: s.life for s in statements}
+    configured = {n for s in statements for n in s.configured}
+    absent = configured - set(at)
+    tables = [(s, s.table) for s in statements if s.table is not None]
+    if tables:
+        unseen = _unseen(tables, absent)
+        base = max(tables, key=lambda item: (_newest(item[0]), -item[0].life.node))
+        fenced = {x for _, t in tables for x in t.fenced}
+        doubted = unseen - set(base[1].unseen)
+        away = frozenset(base[0].away)
+        named = max(t.named for _, t in tables)
+    else:
+        # A cluster that starts without knowing: each configured node that it has not seen may be writing (law 11).
+        unseen = doubted = _unknown(absent)
+        fenced, away, named = set(), frozenset(), NO_START
+    known = _Known(said, at, fenced - doubted, doubted, away)
+    names = sorted({fs for s in statements for fs in s.claims} | {fs for _, t in tables for fs in t.groups})
+    groups: dict[str, Group] = {}
+    put_out: set[Life] = set()
+    newest = max([t.newest for _, t in tables], default=NO_START)
+    for fs in names:
+        if tables:
+            winner = max(tables, key=lambda item: (_rank(item[0], item[1], fs), -item[0].life.node))
+            old = winner[1].groups.get(fs, Group())
+            g, out = _reconcile_group(
+                old, fs, replace(known, away=frozenset(winner[0].away)), named.following(view.ring)
+            )
+        else:
+            claim = tuple(sorted(x for x, s in said.items() if fs in s.claims))
+            g, out = Group(claim, tuple(sorted(unseen)), phase=Phase.RECOVER, start=named.following(view.ring)), ()
+        named = max(named, g.start)
+        groups[fs] = g
+        put_out.update(out)
+    dead = tuple(sorted(known.fenced))
+    for fs, g in groups.items():
+        groups[fs] = advance(g, dead, named.following(view.ring))
+        named = max(named, groups[fs].start)
+        newest = max(newest, groups[fs].made)
+    table = GroupTable(FrozenMap(groups), dead, tuple(sorted(unseen)), newest, named)
+    return Outcome(name_of(statements), settled(table), tuple(sorted(put_out)))

@@ -1,0 +1,355 @@
+"""The channel: views, collections, changes, and the words said in them. Pure.
+
+Each ring change and each membership event of the channel begins a collection. When every member of the view has made
+its statement the change is complete, and words can be said in it. A word said in another change is dropped by
+everybody, its sender too, which says it again if it still wants it (rule `tag`).
+"""
+
+from dataclasses import replace
+
+from libo2cb.engine.port import ChannelMember, ChannelMembers, ChannelRing, Reason
+from libo2cb.events import Event, log
+from ocfs2_controld.actions import Exit, LeaveChannel, PowerOff
+from ocfs2_controld.change import in_doubt, reconcile
+from ocfs2_controld.events import Garbled, Heard
+from ocfs2_controld.explain import named
+from ocfs2_controld.state import Present, State, Turn, Usage
+from ocfs2_controld.table import TaggedWord, apply, needs_fence, proven_dead
+from protocol.frozen import EMPTY, FrozenMap
+from protocol.group import (
+    Claim,
+    Expel,
+    Fenced,
+    Group,
+    GroupTable,
+    Identify,
+    Inside,
+    Phase,
+    Refuse,
+    Statement,
+    ViewMember,
+    Withdraw,
+    Word,
+)
+from protocol.handshake import standard
+from protocol.identity import NodeIdentity
+
+
+def _put(t: Turn, **changes: object) -> None:
+    t.put(channel=replace(t.state.channel, **changes))  # type: ignore[arg-type]  # fields of Channel
+
+
+def halt(t: Turn, fs: str, cause: str) -> None:
+    """STOP: at once, and whatever else goes on (law 6). With links nothing in the kernel is frozen by it."""
+    local = t.state.local(fs)
+    if local.running:
+        t.put_local(fs, running=False, stopped_at=t.now, stop_cause=cause)
+        t.do(log(Event.GROUP_STOPPED, fs=fs, cause=cause))
+
+
+def halt_all(t: Turn, cause: str) -> None:
+    """STOP of every group: quorum or the engine is lost."""
+    for fs in t.state.locals:
+        halt(t, fs, cause)
+
+
+def _collect(t: Turn) -> None:
+    """A new view: whatever was said in the old one is void."""
+    _put(t, statements=EMPTY, early=EMPTY, told=False, change=None, refused=EMPTY, since=t.now)
+    t.put(said=frozenset())
+    view = t.state.view
+    if view is not None:
+        t.do(log(Event.VIEW, "debug", ring=str(view.ring), members=[f"{m.node}/{m.pid}" for m in view.members]))
+
+
+def _member(m: ChannelMember) -> ViewMember:
+    return ViewMember(m.node, m.pid)
+
+
+def members_changed(t: Turn, event: ChannelMembers) -> None:
+    """Daemons came or went.
+
+    A daemon's death is not a node's: PROCDOWN leaves the life a member whose daemon is away (law 8). NODEDOWN is the
+    loss of the life, and makes the ring unknown until the next totem callback: in between both old ring numbers agree,
+    and a START would go by a stale quorum (rule `ring`).
+    """
+    channel, away = t.state.channel, t.state.away
+    for m, why in event.left:
+        cause = f"{t.state.engine.name(m.node)}: {'its daemon is away' if why is Reason.PROCDOWN else 'it is gone'}"
+        _halt_groups_of(t, m.node, cause)
+        if why is Reason.NODEDOWN:
+            away = away.without(m.node)
+        elif m.node != t.state.engine.local:
+            away = away.put(m.node, t.now)
+    for m, _ in event.joined:
+        away = away.without(m.node)
+    down = any(why is Reason.NODEDOWN for _, why in event.left)
+    members = tuple(sorted(_member(m) for m in event.members))
+    _put(
+        t,
+        members=members,
+        expelled=frozenset(),
+        ring=None if down else channel.ring,
+    )
+    t.put(away=away)
+    _collect(t)
+
+
+def _halt_groups_of(t: Turn, node: int, cause: str) -> None:
+    if t.state.table is None:
+        halt_all(t, cause)
+        return
+    for fs, g in t.state.table.groups.items():
+        if fs in t.state.locals and any(x.node == node for x in g.members):
+            halt(t, fs, cause)
+
+
+def ring_changed(t: Turn, event: ChannelRing) -> None:
+    """The ring under the channel: the totem callback."""
+    configured = [n.number for n in t.state.engine.nodes]
+    channel = t.state.channel
+    doubt = channel.doubt or in_doubt(event.nodes, configured)
+    early = channel.early if channel.ring is None else EMPTY
+    _put(t, ring=event.ring, expelled=frozenset(), doubt=doubt)
+    _collect(t)
+    for sender, statement in sorted(early.items()):
+        _statement(t, sender, statement)
+
+
+def lost(t: Turn, why: str) -> None:
+    """The engine is gone. Links and mounts stay; the groups stop."""
+    halt_all(t, why)
+    _put(t, ring=None, members=(), expelled=frozenset(), doubt=True)
+    t.put(away=EMPTY)
+    _collect(t)
+
+
+def _claims(state: State) -> FrozenMap[str, Claim]:
+    claims: dict[str, Claim] = {}
+    for fs, local in state.locals.items():
+        g = state.group(fs)
+        joining = local.usage in (Usage.JOINING, Usage.WITHDRAWING)
+        if joining and g.joiner == state.me and state.me in g.members:
+            claims[fs] = Claim(Inside.JOINING, local.running, local.started)
+        elif local.region and not joining and local.usage is not Usage.IDLE:
+            claims[fs] = Claim(Inside.MEMBER, local.running, local.started)
+        elif joining and local.region and state.me in g.members:
+            # Its join has finished, and its client is about to be told.
+            claims[fs] = Claim(Inside.MEMBER, local.running, local.started)
+    return FrozenMap(claims)
+
+
+def tell(t: Turn) -> None:
+    """Make our statement, once for each view, when all STOPs that it is about have returned (rule `stopped`)."""
+    state = t.state
+    channel, view = state.channel, state.view
+    if view is None or channel.told or not state.engine.up or not state.found or state.ending is not None:
+        return
+    if state.member not in view.members or state.out is not None:
+        return
+    local = state.engine.node(state.engine.local)
+    if local is None:
+        return
+    if state.table is None:
+        halt_all(t, "the daemon has been restarted")
+    if channel.doubt:
+        halt_all(t, "the other nodes could have had a quorum without this one")
+    state = t.state
+    statement = Statement(
+        view=view,
+        life=state.me,
+        incarnation=state.settings.incarnation,
+        nonce=f"{state.settings.incarnation}.{channel.count}",
+        identity=NodeIdentity(local.number, local.address, state.settings.port, local.name),
+        blocks=state.settings.blocks,
+        configured=tuple(n.number for n in state.engine.nodes),
+        table=state.table,
+        claims=_claims(state),
+        away=tuple(sorted(state.away)),
+        doubt=channel.doubt,
+    )
+    _put(t, told=True, count=channel.count + 1)
+    t.words.append(statement)
+    t.do(log(Event.STATED, "debug", ring=str(view.ring), life=str(state.me)))
+
+
+def heard(t: Turn, event: Heard) -> None:
+    """An envelope in the channel's order."""
+    for word in event.envelope.words:
+        match word:
+            case Statement():
+                _statement(t, event.sender, word)
+            case Expel():
+                _expel(t, event.sender, word)
+            case _:
+                _tagged(t, event.sender, event.envelope.change, word)
+
+
+def _statement(t: Turn, sender: ViewMember, s: Statement) -> None:
+    channel, view = t.state.channel, t.state.view
+    if channel.ring is None and sender in channel.members:
+        _put(t, early=channel.early.put(sender, s))
+    # Rule `view`: a statement that answers another ring, or other members, speaks of another world.
+    if view is None or s.view != view or sender not in view.members or channel.change is not None:
+        return
+    if s.life.node != sender.node or sender in channel.statements:
+        return
+    _put(t, statements=channel.statements.put(sender, s))
+    if len(t.state.channel.statements) == len(view.members):
+        _complete(t)
+
+
+def _refused(t: Turn, statements: dict[ViewMember, Statement]) -> FrozenMap[int, str]:
+    """Whose handshake blocks do not fit those of the running cluster: of its lowest member that has a table."""
+    order = sorted(statements.values(), key=lambda s: (s.table is None, s.life.node))
+    reference, judge = order[0], standard(t.state.settings.port)
+    found: dict[int, str] = {}
+    for s in order[1:]:
+        refusal = judge.judge(reference.blocks, s.blocks, reference.identity.name, s.identity.name)
+        if refusal is not None:
+            found[s.life.node] = str(refusal)
+    return FrozenMap(found)
+
+
+def _complete(t: Turn) -> None:
+    channel, view = t.state.channel, t.state.view
+    if view is None:
+        return
+    statements = dict(channel.statements)
+    refused = _refused(t, statements)
+    if refused:
+        _put(t, refused=refused)
+        for node, why in sorted(refused.items()):
+            t.do(log(Event.REFUSED_PEER, "error", peer=t.state.engine.name(node), cause=why))
+        if t.state.engine.local in refused:
+            why = f"this daemon cannot talk to the running cluster: {refused[t.state.engine.local]}"
+            t.put(ending=why)
+            t.do(LeaveChannel(), Exit(1, why))
+        return
+    outcome = reconcile(view, list(statements.values()))
+    old = t.state.table
+    present = {m.node: Present(m, s.life, s.identity, s.incarnation) for m, s in sorted(statements.items())}
+    still = {x.node for g in outcome.table.groups.values() for x in g.away}
+    away = {n: t.state.away.get(n, t.now) for n in sorted(still)}
+    _put(t, change=outcome.change, doubt=False)
+    t.put(
+        table=outcome.table,
+        present=FrozenMap(present),
+        spoke=t.state.spoke.merge(dict.fromkeys(present, view.ring)),
+        away=FrozenMap(away),
+    )
+    lives = [str(p.life) for p in present.values()]
+    t.do(log(Event.CHANGE_COMPLETE, change=outcome.change, ring=str(view.ring), members=lives))
+    _note(t, old or GroupTable(), outcome.table)
+    t.dirty.update(outcome.table.groups, t.state.locals)
+    t.table_changed = t.needs_changed = True
+    if t.state.me in outcome.put_out:
+        put_out(t, "others have recovered this life, which went on: it can only come back as a new one")
+
+
+def put_out(t: Turn, cause: str) -> None:
+    """No way back in without a reset (law 9): a node whose filesystem others have recovered would flush stale data."""
+    if t.state.out is not None:
+        return
+    t.put(out=cause)
+    t.do(log(Event.PUT_OUT, "error", cause=cause))
+    if any(local.region for local in t.state.locals.values()):
+        t.do(PowerOff(cause))
+    else:
+        t.do(LeaveChannel(), Exit(1, cause))
+
+
+def _expel(t: Turn, sender: ViewMember, word: Expel) -> None:
+    """An expulsion acts at once, like a membership event: it is for the member whose statement is missing."""
+    channel, view = t.state.channel, t.state.view
+    if view is None or word.view != view or word.member not in view.members or sender not in view.members:
+        return
+    t.do(log(Event.EXPELLED, "error", life=t.state.engine.name(word.member.node), cause=word.cause))
+    if word.member == t.state.member:
+        put_out(t, f"expelled by {t.state.engine.name(sender.node)}: {word.cause}")
+        return
+    _halt_groups_of(t, word.member.node, f"{t.state.engine.name(word.member.node)} was expelled: {word.cause}")
+    _put(t, expelled=channel.expelled | {word.member})
+    _collect(t)
+
+
+def garbled(t: Turn, event: Garbled) -> None:
+    """What cannot be understood expels its sender: passed over, it would make the tables differ."""
+    t.count("violations")
+    t.do(log(Event.VIOLATION, "error", peer=t.state.engine.name(event.sender.node), cause=event.why))
+    view = t.state.view
+    if view is not None and event.sender in view.members and event.sender != t.state.member:
+        expel(t, event.sender, f"it says what cannot be understood: {event.why}")
+
+
+def expel(t: Turn, member: ViewMember, cause: str) -> None:
+    """Multicast that a member is put out of this view."""
+    view = t.state.view
+    if view is not None:
+        t.say(Expel(view, member, cause))
+
+
+def _tagged(t: Turn, sender: ViewMember, change: str | None, word: TaggedWord) -> None:
+    channel, table = t.state.channel, t.state.table
+    present = t.state.present.get(sender.node)
+    if change is None or change != channel.change or table is None or present is None or present.member != sender:
+        t.do(log(Event.MESSAGE_DROPPED, "debug", change=str(change), peer=t.state.engine.name(sender.node)))
+        return
+    if sender == t.state.member:
+        t.put(said=t.state.said - {word})
+    if isinstance(word, Identify) and word.identity.number == sender.node:
+        t.put(present=t.state.present.put(sender.node, replace(present, identity=word.identity)))
+        t.dirty.update(t.state.locals)
+    if channel.ring is None:
+        return
+    after = apply(table, channel.ring, present.life, word)
+    if after is table:
+        fs = getattr(word, "fs", None)
+        t.dirty.update(() if fs is None else (fs,))
+        return
+    t.put(table=after)
+    t.table_changed = True
+    if isinstance(word, Refuse):
+        t.refusals.append(word)
+    _note(t, table, after, word)
+    t.dirty.update(_concerned(word, table) | _concerned(word, after))
+
+
+def _concerned(word: Word, table: GroupTable) -> set[str]:
+    fs = getattr(word, "fs", None)
+    return {fs} if fs is not None else set(table.groups)
+
+
+def _note(t: Turn, old: GroupTable, new: GroupTable, word: TaggedWord | None = None) -> None:
+    """Log what a change or a word has made of the groups."""
+    names = {*old.groups, *new.groups} if word is None else _concerned(word, new)
+    fenced = set(new.fenced) - set(old.fenced)
+    if isinstance(word, Fenced):
+        # Where the last group that asked goes on at once, the table has forgotten it again.
+        fenced |= {*proven_dead(word.life)} & {*needs_fence(old)}
+    for life in sorted(fenced):
+        how = getattr(word, "how", "a newer life of the node, or another member's table")
+        t.do(log(Event.LIFE_FENCED, "warning", life=str(life), cause=how))
+    for fs in sorted(names):
+        was, now = old.groups.get(fs, Group()), new.groups.get(fs, Group())
+        if was is not now:
+            _note_group(t, fs, was, now, word)
+
+
+def _note_group(t: Turn, fs: str, was: Group, now: Group, word: TaggedWord | None) -> None:
+    for life in now.lost:
+        if life not in was.lost:
+            t.do(log(Event.LIFE_LOST, "warning", fs=fs, life=str(life), cause=named(t.state, life)))
+            if fs in t.state.locals:
+                t.put(last_death=(life, t.now, None))
+    for life in now.away:
+        if life not in was.away:
+            t.do(log(Event.AWAY, "warning", fs=fs, life=str(life)))
+    # A joiner that withdraws takes its START back: nobody finishes that one.
+    finished = was.phase in (Phase.START, Phase.RECOVER) and now.phase not in (Phase.START, Phase.RECOVER)
+    withdrawn = isinstance(word, Withdraw)
+    if finished and not withdrawn and t.state.me in now.members and now.start == was.start:
+        members = [str(x) for x in now.members]
+        t.do(log(Event.GROUP_FINISHED, fs=fs, start=str(now.start), members=members))
+    if now.joiner is not None and now.joiner != was.joiner:
+        t.do(log(Event.JOIN_BEGUN, fs=fs, life=str(now.joiner)))

@@ -1,0 +1,68 @@
+"""Being told when a process ends: the tools that hold a filesystem end with their process at the latest."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Final
+
+from libo2cb.processes import Process
+from ocfs2_controld.events import ProcessEnded
+
+POLL_SECONDS: Final = 1.0
+"""Pause between two looks at a process for which the kernel gives no descriptor."""
+
+
+class ProcessWatch:
+    """Watches processes from the running loop.
+
+    Args:
+        ended: told once for each process that has ended.
+    """
+
+    def __init__(self, ended: Callable[[ProcessEnded], None]) -> None:
+        self._ended = ended
+        self._descriptors: dict[Process, int] = {}
+        self._timers: dict[Process, asyncio.TimerHandle] = {}
+
+    def watch(self, pid: int, started: float) -> None:
+        """Watch a process; one that has ended already is told a moment later. Watching twice is watching once."""
+        process = Process(pid, int(started))
+        if process in self._descriptors or process in self._timers:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            # It has ended, the kernel is older than 5.3, or there is no descriptor left. Looking at it finds out.
+            self._timers[process] = loop.call_later(0, self._look, process)
+            return
+        self._descriptors[process] = descriptor
+        loop.add_reader(descriptor, self._gone, process)
+        if not process.alive():
+            # Its successor has the pid, and the descriptor.
+            loop.call_soon(self._gone, process)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for process in list(self._descriptors):
+            self._forget(process)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _look(self, process: Process) -> None:
+        if process.alive():
+            self._timers[process] = asyncio.get_running_loop().call_later(POLL_SECONDS, self._look, process)
+            return
+        if self._timers.pop(process, None) is not None:
+            self._ended(ProcessEnded(process.pid, process.started))
+
+    def _gone(self, process: Process) -> None:
+        if process in self._descriptors:
+            self._forget(process)
+            self._ended(ProcessEnded(process.pid, process.started))
+
+    def _forget(self, process: Process) -> None:
+        descriptor = self._descriptors.pop(process)
+        asyncio.get_running_loop().remove_reader(descriptor)
+        os.close(descriptor)

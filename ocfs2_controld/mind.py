@@ -1,0 +1,376 @@
+"""The mind of ocfs2_controld: (state, time, events) -> (state, actions), without I/O or clock.
+
+The same function runs in the daemon, in the simulation and in the exhaustive search. A step takes events in their
+order, then looks at each group that they concern, and ends with the words to say and the actions to do.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from libo2cb.engine.port import (
+    ChannelDown,
+    ChannelMembers,
+    ChannelRing,
+    Configured,
+    EngineDown,
+    EngineUp,
+    Members,
+    ShutdownAsked,
+)
+from libo2cb.events import Event as Logged
+from libo2cb.events import log
+from ocfs2_controld import channel, fencing, groupwork, locks, sessions
+from ocfs2_controld.actions import Action, AnswerShutdown, Exit, LeaveChannel, Multicast, Ready
+from ocfs2_controld.events import (
+    ClientClosed,
+    ClientGarbled,
+    ClientOpened,
+    ClientSaid,
+    DeviceAnswer,
+    Event,
+    FenceDone,
+    Garbled,
+    Heard,
+    KernelDone,
+    KernelFound,
+    MountTable,
+    OrderingDown,
+    OrderingSaid,
+    OrderingUp,
+    ProcessEnded,
+    ServiceAnswer,
+    SignalCame,
+    Tick,
+)
+from ocfs2_controld.explain import NAMED_AFTER, collection_wait, waits
+from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, State, Turn
+from ocfs2_controld.usage import Call, Happening, happen
+from protocol.frozen import FrozenMap
+from protocol.group import Envelope, Expel, Goodbye, Identify, Lost, Statement, ViewMember
+from protocol.identity import Life, NodeIdentity
+
+
+def begin(settings: Settings) -> State:
+    """The state of a daemon that has just started."""
+    return State(settings)
+
+
+def step(state: State, now: float, events: Sequence[Event]) -> tuple[State, tuple[Action, ...]]:
+    """One step.
+
+    Args:
+        state: the state before.
+        now: seconds; never less than in the step before.
+        events: what has happened, in order.
+
+    Returns:
+        The state after, and what is to be done, in this order.
+    """
+    t = Turn(state, now)
+    for event in events:
+        if t.state.ending is None:
+            _take(t, event)
+    _settle(t)
+    return t.state, tuple(t.actions)
+
+
+def _take(t: Turn, event: Event) -> None:  # noqa: C901, PLR0912 (one case an event, each a line)
+    match event:
+        case EngineUp() | EngineDown() | Configured() | Members() | ShutdownAsked():
+            _engine(t, event)
+        case ChannelMembers():
+            channel.members_changed(t, event)
+        case ChannelRing():
+            channel.ring_changed(t, event)
+        case ChannelDown():
+            channel.lost(t, f"the engine's channel is lost: {event.reason}")
+        case Heard():
+            channel.heard(t, event)
+            for word in t.refusals:
+                groupwork.refused(t, word)
+            t.refusals.clear()
+        case Garbled():
+            channel.garbled(t, event)
+        case KernelFound():
+            _adopt(t, event)
+        case KernelDone():
+            groupwork.kernel_done(t, event)
+        case MountTable():
+            _mount_table(t, event)
+        case ClientOpened():
+            t.put(sessions=t.state.sessions.put(event.connection, Session(event.peer, since=t.now)))
+        case ClientSaid() | ClientGarbled():
+            sessions.said(t, event)
+        case ClientClosed():
+            sessions.closed(t, event.connection)
+        case ProcessEnded():
+            _process_ended(t, event)
+        case DeviceAnswer():
+            happen(Happening.FREE if event.free else Happening.BUSY, Call(t, event.fs, text=event.why))
+        case OrderingUp():
+            locks.connected(t)
+        case OrderingDown():
+            locks.disconnected(t, event.why)
+        case OrderingSaid():
+            locks.heard(t, event)
+        case ServiceAnswer():
+            groupwork.service_answered(t, event.held)
+        case FenceDone():
+            fencing.answered(t, event)
+        case SignalCame():
+            _signal(t, event.name)
+        case Tick():
+            groupwork.timers(t)
+
+
+def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | ShutdownAsked) -> None:
+    engine = t.state.engine
+    match event:
+        case EngineUp():
+            t.put(engine=Engine(up=True, why="", cluster=event.cluster, local=event.local, nodes=event.nodes))
+            t.do(log(Logged.ENGINE_UP, cluster=event.cluster, local=event.local))
+        case EngineDown():
+            t.put(engine=replace(engine, up=False, why=event.reason, quorate=False, ring=None, members=frozenset()))
+            t.do(log(Logged.ENGINE_DOWN, "error", cause=event.reason))
+            # The channel is told of its own loss. A comes back so fast that its daemon is on the channel again before
+            # it hears that the membership service was away: what it heard there since is not to be forgotten.
+            channel.halt_all(t, f"the cluster engine is lost: {event.reason}")
+        case Configured():
+            t.put(engine=replace(engine, nodes=event.nodes))
+            t.do(log(Logged.CONFIGURED, nodes=[f"{n.number} {n.name} {n.address}" for n in event.nodes]))
+            t.dirty.update(t.state.locals)
+        case Members():
+            _members(t, event)
+        case ShutdownAsked():
+            t.do(log(Logged.SHUTDOWN_ASKED, question=event.question))
+            allow, why = not t.state.locals, "no filesystem is mounted here" if not t.state.locals else _live(t.state)
+            t.do(
+                AnswerShutdown(event.question, allow, why),
+                log(Logged.SHUTDOWN_ANSWERED, question=event.question, allow=allow, cause=why),
+            )
+
+
+def _members(t: Turn, event: Members) -> None:
+    """The membership: by its joined and left lists, since a fast restart changes no set."""
+    engine = t.state.engine
+    since = (engine.quorate_since if engine.quorate_since is not None else t.now) if event.quorate else None
+    t.put(
+        engine=replace(
+            engine,
+            ring=event.ring,
+            quorate=event.quorate,
+            members=frozenset(event.members),
+            left_at=engine.left_at.merge(dict.fromkeys(event.left, event.ring)),
+            appeared=engine.appeared.merge(dict.fromkeys(event.joined, t.now)),
+            quorate_since=since,
+        )
+    )
+    t.do(
+        log(
+            Logged.MEMBERS,
+            ring=str(event.ring),
+            quorate=event.quorate,
+            members=list(event.members),
+            joined=list(event.joined),
+            left=list(event.left),
+        )
+    )
+    if not event.quorate:
+        channel.halt_all(t, "quorum is lost")
+    t.dirty.update(t.state.locals)
+
+
+def _live(state: State) -> str:
+    names = [local.label or fs for fs, local in sorted(state.locals.items())]
+    return f"mount groups are live on this node: {', '.join(names)}; unmount first"
+
+
+def _signal(t: Turn, name: str) -> None:
+    """No quiet exit (law 15): while a group is live, no signal ends the daemon, and none is remembered."""
+    if t.state.locals:
+        t.count("signals_refused")
+        t.do(log(Logged.SIGNAL_REFUSED, "warning", signal=name, cause=_live(t.state)))
+        return
+    why = f"{name}, and no group is live"
+    if t.state.complete:
+        t.words.append(Goodbye())
+    _flush(t)
+    t.put(ending=why)
+    t.do(LeaveChannel(), Exit(0, why))
+
+
+def _adopt(t: Turn, event: KernelFound) -> None:
+    """What an earlier run left in the kernel is ours again, and torn down only if nobody uses it (law 5)."""
+    t.put(found=True)
+    for fs, numbers in sorted(event.regions.items()):
+        links: dict[int, Life | None] = dict.fromkeys(numbers)
+        points = t.state.mounts.get(fs, ())
+        local = Local(region=True, links=FrozenMap(links), mount_points=points, since=t.now, stopped_at=t.now)
+        t.put(locals=t.state.locals.put(fs, local))
+        t.do(log(Logged.ADOPTED, fs=fs, links=[t.state.engine.name(n) for n in numbers]))
+        happen(Happening.ADOPTED, Call(t, fs))
+
+
+def _mount_table(t: Turn, event: MountTable) -> None:
+    t.put(mounts=event.mounts)
+    for fs, local in t.state.locals.items():
+        points = event.mounts.get(fs, ())
+        if points == local.mount_points:
+            continue
+        was = local.mount_points
+        t.put_local(fs, mount_points=points)
+        for point in points:
+            if point not in was:
+                t.do(log(Logged.MOUNT_SEEN, fs=fs, mount_point=point))
+        if points and not was:
+            happen(Happening.MOUNT_SEEN, Call(t, fs))
+        elif was and not points:
+            happen(Happening.MOUNT_GONE, Call(t, fs))
+
+
+def _process_ended(t: Turn, event: ProcessEnded) -> None:
+    for fs, local in t.state.locals.items():
+        for name, service in local.services.items():
+            ours = (service.pid, service.started) == (event.pid, event.started)
+            if ours and service.kind is ServiceKind.TOOL:
+                happen(Happening.HOLDER_GONE, Call(t, fs, service=name))
+
+
+def _settle(t: Turn) -> None:
+    """Look at everything that the events concern, until nothing follows any more."""
+    if t.state.ending is None:
+        channel.tell(t)
+        _identify(t)
+        _lost_for_good(t)
+        _owed_statements(t)
+        while True:
+            for fs in sorted(t.dirty):
+                t.dirty.discard(fs)
+                groupwork.settle(t, fs)
+            if t.needs_changed:
+                locks.settle(t)
+                t.dirty.update(fs for fs, local in t.state.locals.items() if local.needs)
+                continue
+            if not t.dirty:
+                break
+        fencing.settle(t)
+        groupwork.settle_service(t)
+        _readiness(t)
+        _name_waits(t)
+    _flush(t)
+
+
+def _flush(t: Turn) -> None:
+    """Say the words of this step: those that name a view by themselves, the others in the name of the change."""
+    free = tuple(w for w in t.words if isinstance(w, Statement | Expel))
+    tagged = tuple(w for w in t.words if not isinstance(w, Statement | Expel))
+    if free:
+        t.do(Multicast(Envelope(None, free)))
+    if tagged and t.state.channel.change is not None:
+        t.do(Multicast(Envelope(t.state.channel.change, tagged)))
+    t.words.clear()
+
+
+def _identify(t: Turn) -> None:
+    """Tell the others when a reload of the configuration has given this node another identity."""
+    state = t.state
+    here, node = state.present.get(state.engine.local), state.engine.node(state.engine.local)
+    if not state.complete or here is None or node is None:
+        return
+    identity = NodeIdentity(node.number, node.address, state.settings.port, node.name)
+    if identity != here.identity:
+        t.say(Identify(identity))
+
+
+def has_left(state: State, life: Life) -> bool:
+    """Whether a node whose daemon is away has left the engine since it last spoke on the channel.
+
+    Judged by rings, since nothing orders the two services: B leaves and comes back, its new daemon speaks in ring 7 and
+    dies, and only now the quorum service tells that B left in ring 6. That is over: B is still here.
+    """
+    engine = state.engine
+    spoke = state.spoke.get(life.node)
+    if spoke is None or engine.ring is None:
+        return False
+    left = engine.left_at.get(life.node)
+    return (left is not None and left > spoke) or (life.node not in engine.members and engine.ring > spoke)
+
+
+def _lost_for_good(t: Turn) -> None:
+    """PROCDOWN followed by the node's leaving the engine loses the life; so does silence for the grace time (law 8)."""
+    state = t.state
+    if not state.complete or state.table is None:
+        return
+    away = sorted({x for g in state.table.groups.values() for x in g.away})
+    lowest = min(state.present, default=0) == state.engine.local
+    for life in away:
+        since = state.away.get(life.node, t.now)
+        if has_left(state, life):
+            t.say(Lost(life, "it has left the engine"))
+        elif lowest and t.now >= since + state.settings.grace_seconds:
+            t.say(Lost(life, f"its daemon was silent for {t.now - since:.0f} s"))
+
+
+def _owed_statements(t: Turn) -> None:
+    """A member whose statement is missing for the grace time is put out; one of those who have stated says so."""
+    state = t.state
+    view = state.view
+    if view is None or state.channel.change is not None or state.out is not None:
+        return
+    silent = t.now - state.channel.since
+    stated: list[ViewMember] = sorted(state.channel.statements)
+    if silent < state.settings.grace_seconds or not stated or stated[0] != state.member:
+        return
+    for m in view.members:
+        if m not in state.channel.statements:
+            channel.expel(t, m, f"it owes its statement for {silent:.0f} s")
+
+
+def _readiness(t: Turn) -> None:
+    state = t.state
+    why = "" if state.table is not None else collection_wait(state) or "the first change is not complete yet"
+    if not why and not state.locks.connected:
+        why = f"o2cb_controld: {state.locks.why}"
+    ready = not why
+    if ready != state.ready:
+        t.put(ready=ready)
+        event = Logged.READY if ready else Logged.NOT_READY
+        t.do(Ready(ready, why), log(event, cause=why or "the groups of this node are known"))
+
+
+def _name_waits(t: Turn) -> None:
+    """Whatever waits longer than five seconds says why, once for each reason (law 17)."""
+    old = [w for w in waits(t.state, t.now) if t.now - w.since >= NAMED_AFTER]
+    named: dict[str, str] = {}
+    for w in old:
+        reason = "".join(c for c in w.why if not c.isdigit())
+        named[w.what] = reason
+        if t.state.named.get(w.what) != reason:
+            cause = f"{w.why}; do: {w.do}" if w.do else w.why
+            t.do(log(Logged.WAITING, "warning", what=w.what, seconds=round(t.now - w.since, 3), cause=cause))
+    if t.state.named != FrozenMap(named):
+        t.put(named=FrozenMap(named))
+
+
+def next_wake(state: State, now: float) -> float | None:
+    """When the mind wants a Tick, if nothing else happens before; None for never."""
+    return min((at for at in _wakes(state, now) if at > now), default=None)
+
+
+def _wakes(state: State, now: float) -> Iterator[float]:
+    grace = state.settings.grace_seconds
+    for local in state.locals.values():
+        yield from (x for x in (local.deadline, local.check_at, local.retry_at) if x is not None)
+        if local.owed_since is not None:
+            yield local.owed_since + grace
+    if state.view is not None and state.channel.change is None:
+        yield state.channel.since + grace
+    for fence in state.fences.values():
+        yield fence.due
+    for since in state.away.values():
+        yield since + grace
+    if state.locals and state.service is False:
+        yield state.service_at
+    for w in waits(state, now):
+        if w.what not in state.named:
+            yield w.since + NAMED_AFTER
