@@ -80,7 +80,7 @@ class Event(StrEnum):
     LINKED = "linked"  # fs, number, name, address, life
     UNLINKED = "unlinked"  # fs, number, name
     KERNEL_REFUSED = "kernel_refused"  # fs, call, errno, cause
-    ADOPTED = "adopted"  # fs, links (names): found in the kernel at start
+    ADOPTED = "adopted"  # fs, links (node numbers): found in the kernel at start
 
     # its clients
     MOUNT_ASKED = "mount_asked"  # fs, pid, uid, program, device, service

@@ -13,6 +13,7 @@ from libo2cb.engine.sandbox import SandboxMembership
 from libo2cb.kernel.sandbox import SandboxFs
 from libo2cb.kernel.tree import TreeKernel
 from libo2cb.locks import LockDirectory
+from libo2cb.processes import set_program_name
 from libo2cb.sandbox.mounts import SandboxMounts
 from libo2cb.service import cli
 from libo2cb.service.logs import Logger, Origin
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = cli.parse(NAME, "Keeps the node tree in the kernel as the cluster engine says.", arguments)
     try:
         config = cli.configure(options)
+        set_program_name(NAME)
         with PidFile.take(config.sockets.run / f"{NAME}.pid"):
             return _serve(config)
     except (ConfigError, PidFileError) as error:

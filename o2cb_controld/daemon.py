@@ -19,12 +19,12 @@ from libo2cb.service import report as schema
 from libo2cb.service import signals
 from libo2cb.service.cli import VERSION
 from libo2cb.service.logs import Logger
+from libo2cb.service.notify import notify
 from libo2cb.service.server import Connection, ListenError, NameTaken, RecordServer
 from o2cb_controld import actions as do
 from o2cb_controld import events as told
 from o2cb_controld.hands import Hands
 from o2cb_controld.mind import step
-from o2cb_controld.notify import notify
 from o2cb_controld.report import Facts, build
 from o2cb_controld.state import State
 from protocol import client, ordering
@@ -207,7 +207,7 @@ class Daemon:
             case do.AnswerShutdown(question, allow, reason):
                 self._ports.membership.answer_shutdown(question, allow, reason)
             case do.Ready():
-                notify("READY=1\nSTATUS=ready")
+                notify("READY=1", "STATUS=ready")
             case do.NotReady(reason):
                 notify(f"STATUS=not ready: {reason}")
             case do.WakeAt(at):

@@ -15,6 +15,7 @@ from libo2cb.errors import O2cbError
 from libo2cb.kernel.sandbox import SandboxFs
 from libo2cb.kernel.tree import TreeKernel
 from libo2cb.locks import LockDirectory
+from libo2cb.processes import set_program_name
 from libo2cb.sandbox.mounts import SandboxMounts
 from libo2cb.service import cli
 from libo2cb.service.logs import Logger, Origin
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = cli.parse(NAME, purpose, arguments)
     try:
         config = cli.configure(options)
+        set_program_name(NAME)
         with PidFile.take(config.sockets.run / f"{NAME}.pid"):
             return _serve(config)
     except O2cbError as error:

@@ -233,6 +233,18 @@ def _do(state: State, fs: str, now: float) -> str:
     return ""
 
 
+def waiting_since(state: State) -> Iterator[float]:
+    """When each thing that waits now began to: what `waits` tells, without the sentences, which take time to make."""
+    if state.channel.change is None:
+        yield state.channel.since
+    yield from (fence.since for fence in state.fences.values())
+    for local in state.locals.values():
+        if local.usage is not Usage.USED:
+            yield local.since
+        elif local.stopped_at is not None:
+            yield local.stopped_at
+
+
 def waits(state: State, now: float) -> tuple[Wait, ...]:
     """Everything that waits now, whatever for."""
     found: list[Wait] = []

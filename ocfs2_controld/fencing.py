@@ -20,9 +20,6 @@ from ocfs2_controld.table import needs_fence
 from protocol.group import Fenced
 from protocol.identity import Life
 
-RETRY_FIRST, RETRY_MOST = 1.0, 60.0
-"""Seconds between tries of a fencing device that fails; doubled each time."""
-
 
 class Prod(Enum):
     """What moves a fencing on."""
@@ -74,7 +71,8 @@ def _off(a: Act) -> None:
 
 
 def _retry(a: Act) -> None:
-    pause = min(RETRY_MOST, RETRY_FIRST * 2 ** (a.fence.attempts - 1))
+    settings = a.turn.state.settings
+    pause = min(settings.fence_retry_most, settings.fence_retry_seconds * 2 ** (a.fence.attempts - 1))
     a.turn.do(
         log(
             Event.FENCE_FAILED,

@@ -33,6 +33,8 @@ from protocol.identity import Life, NodeIdentity
 
 RETRY = 0.5
 """Seconds after which a call that the kernel refused is tried again."""
+LARGEST_ERRNO = 4095
+"""The kernel's."""
 _MEMBERLESS = (Usage.IDLE, Usage.JOINING, Usage.WITHDRAWING, Usage.LEAVING)
 """Usages in which no client or mount depends on the region: it can be dropped when the table has us out."""
 
@@ -334,8 +336,11 @@ def _need(t: Turn, fs: str) -> None:
 def refused(t: Turn, word: Refuse) -> None:
     """A member cannot link this node: its own mount, if it is the joiner, is answered with the reason."""
     if word.joiner == t.state.me:
-        t.do(log(Event.JOIN_UNDONE, "warning", fs=word.fs, life=str(word.joiner), cause=word.reason))
-        happen(Happening.REFUSED, Call(t, word.fs, code=word.errno or EPERM, text=word.reason))
+        # A peer's word, which may be anything: what no STATUS can carry is not handed on to our client (law 13).
+        code = word.errno if 0 < word.errno <= LARGEST_ERRNO else EPERM
+        reason = word.reason or f"a member of {title(t.state, word.fs)} cannot link this node, and does not say why"
+        t.do(log(Event.JOIN_UNDONE, "warning", fs=word.fs, life=str(word.joiner), cause=reason))
+        happen(Happening.REFUSED, Call(t, word.fs, code=code, text=reason))
 
 
 def settle_service(t: Turn) -> None:

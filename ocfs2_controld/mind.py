@@ -42,7 +42,7 @@ from ocfs2_controld.events import (
     SignalCame,
     Tick,
 )
-from ocfs2_controld.explain import NAMED_AFTER, collection_wait, waits
+from ocfs2_controld.explain import NAMED_AFTER, collection_wait, waiting_since, waits
 from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, State, Turn
 from ocfs2_controld.usage import Call, Happening, happen
 from protocol.frozen import FrozenMap
@@ -153,6 +153,7 @@ def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | Shutd
 def _members(t: Turn, event: Members) -> None:
     """The membership: by its joined and left lists, since a fast restart changes no set."""
     engine = t.state.engine
+    gone = sorted({*engine.gone_at, *event.left} - set(event.members))
     since = (engine.quorate_since if engine.quorate_since is not None else t.now) if event.quorate else None
     t.put(
         engine=replace(
@@ -162,6 +163,7 @@ def _members(t: Turn, event: Members) -> None:
             members=frozenset(event.members),
             left_at=engine.left_at.merge(dict.fromkeys(event.left, event.ring)),
             appeared=engine.appeared.merge(dict.fromkeys(event.joined, t.now)),
+            gone_at=FrozenMap({n: engine.gone_at.get(n, t.now) for n in gone}),
             quorate_since=since,
         )
     )
@@ -207,7 +209,7 @@ def _adopt(t: Turn, event: KernelFound) -> None:
         points = t.state.mounts.get(fs, ())
         local = Local(region=True, links=FrozenMap(links), mount_points=points, since=t.now, stopped_at=t.now)
         t.put(locals=t.state.locals.put(fs, local))
-        t.do(log(Logged.ADOPTED, fs=fs, links=[t.state.engine.name(n) for n in numbers]))
+        t.do(log(Logged.ADOPTED, fs=fs, links=list(numbers)))
         happen(Happening.ADOPTED, Call(t, fs))
 
 
@@ -340,6 +342,8 @@ def _readiness(t: Turn) -> None:
 
 def _name_waits(t: Turn) -> None:
     """Whatever waits longer than five seconds says why, once for each reason (law 17)."""
+    if not t.state.named and not any(t.now - since >= NAMED_AFTER for since in waiting_since(t.state)):
+        return
     old = [w for w in waits(t.state, t.now) if t.now - w.since >= NAMED_AFTER]
     named: dict[str, str] = {}
     for w in old:
@@ -354,10 +358,10 @@ def _name_waits(t: Turn) -> None:
 
 def next_wake(state: State, now: float) -> float | None:
     """When the mind wants a Tick, if nothing else happens before; None for never."""
-    return min((at for at in _wakes(state, now) if at > now), default=None)
+    return min((at for at in _wakes(state) if at > now), default=None)
 
 
-def _wakes(state: State, now: float) -> Iterator[float]:
+def _wakes(state: State) -> Iterator[float]:
     grace = state.settings.grace_seconds
     for local in state.locals.values():
         yield from (x for x in (local.deadline, local.check_at, local.retry_at) if x is not None)
@@ -371,6 +375,4 @@ def _wakes(state: State, now: float) -> Iterator[float]:
         yield since + grace
     if state.locals and state.service is False:
         yield state.service_at
-    for w in waits(state, now):
-        if w.what not in state.named:
-            yield w.since + NAMED_AFTER
+    yield from (since + NAMED_AFTER for since in waiting_since(state))

@@ -361,6 +361,7 @@ def _peer(state: State, number: int, now: float, facts: Facts) -> PeerDaemon:
     here = state.present.get(number)
     away = state.away.get(number)
     on_channel = any(m.node == number for m in state.channel.members)
+    since = away if away is not None else state.engine.gone_at.get(number)
     up: float | None = None
     if mine:
         up = facts.made - facts.started
@@ -373,7 +374,7 @@ def _peer(state: State, number: int, now: float, facts: Facts) -> PeerDaemon:
         life=life_text(state.me) if mine else life_text(here.life) if here is not None else None,
         version=facts.version if mine else None,
         up=None if up is None else max(0.0, up),
-        away=None if away is None else max(0.0, now - away),
+        away=None if since is None or up is not None else max(0.0, now - since),
         fenced_in=max(0.0, away + state.settings.grace_seconds - now) if away is not None and in_groups else None,
     )
 

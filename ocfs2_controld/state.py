@@ -36,6 +36,8 @@ class Settings:
         fencing: how lost nodes are fenced.
         mount_seconds: a MOUNT that has waited for so long is given up.
         grace_seconds: how long a daemon may be away, or owe an answer, before its node is treated as lost.
+        fence_retry_seconds: pause after a fencing device's first failure; doubled from try to try.
+        fence_retry_most: at most so many seconds.
         join_delay_seconds: how long a cluster that starts without knowing waits for nodes before it fences them.
     """
 
@@ -47,6 +49,8 @@ class Settings:
     fencing: FencingKind = FencingKind.MANUAL
     mount_seconds: float = 300.0
     grace_seconds: float = 30.0
+    fence_retry_seconds: float = 5.0
+    fence_retry_most: float = 60.0
     join_delay_seconds: float = 30.0
 
 
@@ -65,6 +69,7 @@ class Engine:
         members: who is in it.
         left_at: node to the ring in which it last left.
         appeared: node to when it last joined.
+        gone_at: node to when it last left, as long as it is gone.
         quorate_since: when quorum was last gained; None without quorum.
     """
 
@@ -78,6 +83,7 @@ class Engine:
     members: frozenset[int] = frozenset()
     left_at: FrozenMap[int, Ring] = EMPTY
     appeared: FrozenMap[int, float] = EMPTY
+    gone_at: FrozenMap[int, float] = EMPTY
     quorate_since: float | None = None
 
     def node(self, number: int) -> ConfiguredNode | None:

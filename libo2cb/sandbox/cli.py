@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--nodes", type=int, default=3, help="how many (default 3)")
     up.add_argument("--fencing", choices=("command", "manual", "none"), default="command")
     up.add_argument("--seed", type=int, default=0, help="of the skew between the engine's streams")
+    up.add_argument("--cluster", default="demo", help="the cluster's name, as its volumes carry it; demo by default")
     up.add_argument("--two-node", action="store_true", help="with two nodes: one is a quorum once it has seen both")
     up.add_argument("--port", type=int, default=7777)
     up.add_argument("--mount-timeout", type=float, default=300.0, metavar="SECONDS")
@@ -154,7 +155,7 @@ def _daemons(sandbox: Sandbox, name: str, options: argparse.Namespace) -> Daemon
 def _up(sandbox: Sandbox, options: argparse.Namespace) -> int:
     if not 1 <= options.nodes <= MAX_NODES:
         raise SandboxError(f"a sandbox has 1 to {MAX_NODES} nodes, not {options.nodes}")
-    plan = Plan.of(options.nodes, seed=options.seed, two_node=options.two_node)
+    plan = Plan.of(options.nodes, cluster=options.cluster, seed=options.seed, two_node=options.two_node)
     names = [n.name for n in plan.nodes]
     sandbox.check_room(names)
     try:

@@ -22,15 +22,15 @@ class Plan:
     """
 
     nodes: tuple[ConfiguredNode, ...]
-    cluster: str = "sandbox"
+    cluster: str = "demo"
     two_node: bool = False
     seed: int = 0
 
     @classmethod
-    def of(cls, count: int, *, seed: int = 0, two_node: bool = False) -> Self:
+    def of(cls, count: int, *, cluster: str = "demo", seed: int = 0, two_node: bool = False) -> Self:
         """Nodes n1, n2, ... with the addresses 10.0.0.11, 10.0.0.12, ..."""
         nodes = tuple(ConfiguredNode(i, f"n{i}", f"10.0.0.{10 + i}") for i in range(1, count + 1))
-        return cls(nodes, seed=seed, two_node=two_node)
+        return cls(nodes, cluster, two_node, seed)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -14,7 +14,6 @@ SHELLS = {
     "o2cb_controld.__main__",
     "o2cb_controld.daemon",
     "o2cb_controld.hands",
-    "o2cb_controld.notify",
     "o2cb_controld.report",
     "ocfs2_controld.__main__",
     "ocfs2_controld.clients",

@@ -171,9 +171,9 @@ def test_a_fence_that_failed_says_how_and_when_it_is_tried_again(mounted: World)
     (lost,) = only(report(mounted, 1)).lost
     assert lost.attempts == 1
     assert lost.last_error == "connection timed out"
-    assert lost.next_try == pytest.approx(1)
+    assert lost.next_try == pytest.approx(5)
     screen = "\n".join(status(Both(ocfs2=report(mounted, 1))))
-    assert 'try 1 failed, "connection timed out"; next try in 1' in screen
+    assert 'try 1 failed, "connection timed out"; next try in 5' in screen
     assert "ocfs2_hb_ctl --fenced n2" in screen
 
 
