@@ -57,7 +57,7 @@ class Event(StrEnum):
     CHANGE_COMPLETE = "change_complete"  # change, ring, members (lives)
     MESSAGE_DROPPED = "message_dropped"  # change, peer, cause
     GROUP_STOPPED = "group_stopped"  # fs, cause
-    GROUP_STARTED = "group_started"  # fs, start, members (lives), lost (lives)
+    GROUP_STARTED = "group_started"  # fs, start, ring (of the change), members (lives), lost (lives)
     GROUP_FINISHED = "group_finished"  # fs, start, members (lives)
     CONDITION = "condition"  # fs, condition, ok, cause
     JOIN_ASKED = "join_asked"  # fs

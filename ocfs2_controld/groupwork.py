@@ -31,8 +31,8 @@ from protocol.group import (
 )
 from protocol.identity import Life, NodeIdentity
 
-RETRY = 0.5
-"""Seconds after which a call that the kernel refused is tried again."""
+RETRY_FIRST, RETRY_MOST = 0.5, 5.0
+"""Seconds after which a call that the kernel refused is tried again; growing with the time it has been refused."""
 LARGEST_ERRNO = 4095
 """The kernel's."""
 _MEMBERLESS = (Usage.IDLE, Usage.JOINING, Usage.WITHDRAWING, Usage.LEAVING)
@@ -48,9 +48,12 @@ def kernel_done(t: Turn, event: KernelDone) -> None:
         what = f"{verb} {t.state.engine.name(event.number)}" if event.number else verb
         t.do(log(Event.KERNEL_REFUSED, "error", fs=event.fs, call=what, errno=event.errno, cause=event.why))
         t.count("kernel_refusals")
-        t.put_local(event.fs, calls=calls, refusal=(what, event.errno, event.why), retry_at=t.now + RETRY)
+        since = t.now if local.refused_since is None else local.refused_since
+        pause = min(RETRY_MOST, max(RETRY_FIRST, t.now - since))
+        refusal = (what, event.errno, event.why)
+        t.put_local(event.fs, calls=calls, refusal=refusal, refused_since=since, retry_at=t.now + pause)
         return
-    changes: dict[str, object] = {"calls": calls, "refusal": None, "retry_at": None}
+    changes: dict[str, object] = {"calls": calls, "refusal": None, "refused_since": None, "retry_at": None}
     name = t.state.engine.name(event.number)
     match event.call:
         case KernelCall.MAKE_REGION:
@@ -289,6 +292,7 @@ def _start(t: Turn, fs: str, g: Group) -> None:
             Event.GROUP_STARTED,
             fs=fs,
             start=str(g.start),
+            ring=str(state.channel.ring),
             members=[str(x) for x in g.members],
             lost=[str(x) for x in g.lost],
         )
@@ -356,7 +360,7 @@ def settle_service(t: Turn) -> None:
 
 def service_answered(t: Turn, held: bool) -> None:
     """o2cb_controld is ending when its lock cannot be shared: a MOUNT is refused with that reason."""
-    t.put(service=held, service_at=t.now + RETRY)
+    t.put(service=held, service_at=t.now + RETRY_FIRST)
     for fs, local in t.state.locals.items():
         t.dirty.add(fs)
         if not held and local.usage is Usage.JOINING:

@@ -191,6 +191,7 @@ class Local:
         check_at: when to look again whether the device is free; None while a look is under way.
         busy: who used the device at the last look.
         refusal: call, errno and sentence of the kernel's last refusal, until the call succeeds.
+        refused_since: since when the kernel refuses.
         retry_at: when to try the refused call again.
         calls: calls that are under way.
         since: when the usage last changed.
@@ -219,6 +220,7 @@ class Local:
     check_at: float | None = None
     busy: str = ""
     refusal: tuple[str, int, str] | None = None
+    refused_since: float | None = None
     retry_at: float | None = None
     calls: frozenset[tuple[str, int]] = frozenset()
     since: float = 0.0

@@ -115,12 +115,13 @@ class StopAndStart(Rule):
     def _quorum(self, node: Node, fact: Fact, start: str) -> Iterator[Breach]:
         daemon = node.daemons.get(OCFS2)
         told = daemon.told if daemon else None
-        ring, named, _ = fact.text("start").rpartition("#")
+        # A START may be made in a later ring than it was named in: what counts is the ring at the time.
+        ring = fact.text("ring") or fact.text("start").rpartition("#")[0]
         if told is None:
             yield self.breach(f"{start} without having been told of any quorum since the engine came up", fact.order)
         elif not told.quorate:
             yield self.breach(f"{start} in ring {told.ring}, told to have no quorum", told.order, fact.order)
-        elif named and ring != told.ring:
+        elif ring and ring != told.ring:
             yield self.breach(f"{start}, but quorum was told of ring {told.ring}", told.order, fact.order)
 
     def _all_stopped(self, node: Node, fact: Fact, start: str) -> Iterator[Doubt]:
