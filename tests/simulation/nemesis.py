@@ -179,6 +179,7 @@ class Run:
             self.size,
             fencing=FencingKind.COMMAND,
             tell=self.story.append,
+            careful=self.random.random() < 0.4,
         )
         self.world.manual_fences = True
         self.off_addresses = 30

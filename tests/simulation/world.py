@@ -303,15 +303,12 @@ class World:
     def ocfs2(self, number: int, *events: ocev.Event) -> None:
         """One step of ocfs2_controld."""
         node = self.nodes[number]
-        if node.ocfs2 is None:
-            return
-        node.ocfs2_inbox.extend(events)
-        while node.ocfs2_inbox or node.ocfs2_todo:
+        if node.ocfs2 is not None:
+            node.ocfs2_inbox.extend(events)
+        while (state := node.ocfs2) is not None and (node.ocfs2_inbox or node.ocfs2_todo):
             if not node.ocfs2_todo:
                 taken, node.ocfs2_inbox = node.ocfs2_inbox, []
-                if node.ocfs2 is None:
-                    return
-                node.ocfs2, todo = ocmind.step(node.ocfs2, self.now, taken)
+                node.ocfs2, todo = ocmind.step(state, self.now, taken)
                 node.ocfs2_todo.extend(todo)
             if self.careful:
                 return
