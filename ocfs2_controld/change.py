@@ -140,10 +140,10 @@ def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple
     # noticed that it was away.
     fresh = any(x in known.said and known.said[x].table is None for x in after.members)
     if fresh or (after.members, after.lost, after.away) != (g.members, g.lost, g.away):
-        if joiner is not None and joiner in claims and claims[joiner].inside is Inside.JOINING:
-            # Rule `requeue`: A lets C in, B dies. Deaths first and alone: C, which was not answered, asks again.
-            after = replace(after, members=tuple(x for x in after.members if x != joiner))
-            joiner = None
+        # Rule `requeue`: A lets C in, B dies. Deaths first and alone: C, which was not answered, asks again. It says so
+        # itself, since a table in which it was lost in between knows it as a joiner no more.
+        unanswered = [x for x in after.members if x in claims and claims[x].inside is Inside.JOINING]
+        after = replace(after, members=tuple(x for x in after.members if x not in unanswered))
         joiner = joiner if joiner in after.members else None
         after = replace(after, phase=Phase.RECOVER, joiner=joiner, answers=(), gone=False, start=name)
         return after, put_out

@@ -238,6 +238,8 @@ def waiting_since(state: State) -> Iterator[float]:
     if state.channel.change is None:
         yield state.channel.since
     yield from (fence.since for fence in state.fences.values())
+    if state.table is not None and any(g.lost for g in state.table.groups.values()):
+        yield state.channel.since
     for local in state.locals.values():
         if local.usage is not Usage.USED:
             yield local.since

@@ -6,6 +6,7 @@ order, then looks at each group that they concern, and ends with the words to sa
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from errno import EINVAL
 
 from libo2cb.engine.port import (
     ChannelDown,
@@ -43,7 +44,7 @@ from ocfs2_controld.events import (
     Tick,
 )
 from ocfs2_controld.explain import NAMED_AFTER, collection_wait, waiting_since, waits
-from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, State, Turn
+from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, State, Turn, Usage
 from ocfs2_controld.usage import Call, Happening, happen
 from protocol.frozen import FrozenMap
 from protocol.group import Envelope, Expel, Goodbye, Identify, Lost, Statement, ViewMember
@@ -70,7 +71,7 @@ def step(state: State, now: float, events: Sequence[Event]) -> tuple[State, tupl
     for event in events:
         if t.state.ending is None:
             _take(t, event)
-    _settle(t)
+    _settle(t, events)
     return t.state, tuple(t.actions)
 
 
@@ -127,8 +128,7 @@ def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | Shutd
     engine = t.state.engine
     match event:
         case EngineUp():
-            t.put(engine=Engine(up=True, why="", cluster=event.cluster, local=event.local, nodes=event.nodes))
-            t.do(log(Logged.ENGINE_UP, cluster=event.cluster, local=event.local))
+            _engine_up(t, event)
         case EngineDown():
             t.put(engine=replace(engine, up=False, why=event.reason, quorate=False, ring=None, members=frozenset()))
             t.do(log(Logged.ENGINE_DOWN, "error", cause=event.reason))
@@ -148,6 +148,21 @@ def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | Shutd
                 AnswerShutdown(event.question, allow, why),
                 log(Logged.SHUTDOWN_ANSWERED, question=event.question, allow=allow, cause=why),
             )
+
+
+def _engine_up(t: Turn, event: EngineUp) -> None:
+    engine = t.state.engine
+    t.do(log(Logged.ENGINE_UP, cluster=event.cluster, local=event.local))
+    if t.state.locals and engine.cluster not in ("", event.cluster):
+        # What is mounted here is of the cluster that was: groups of two clusters must not meet in one table.
+        why = f"it came back as cluster {event.cluster}; this daemon serves {engine.cluster} until it is restarted"
+        t.put(engine=replace(engine, up=False, why=why))
+        return
+    t.put(engine=Engine(up=True, why="", cluster=event.cluster, local=event.local, nodes=event.nodes))
+    for fs, local in t.state.locals.items():
+        if local.usage is Usage.JOINING and local.cluster not in ("", event.cluster):
+            text = sessions.wrong_cluster(local.cluster, event.cluster)
+            happen(Happening.REFUSED, Call(t, fs, code=EINVAL, text=text))
 
 
 def _members(t: Turn, event: Members) -> None:
@@ -238,7 +253,7 @@ def _process_ended(t: Turn, event: ProcessEnded) -> None:
                 happen(Happening.HOLDER_GONE, Call(t, fs, service=name))
 
 
-def _settle(t: Turn) -> None:
+def _settle(t: Turn, events: Sequence[Event]) -> None:
     """Look at everything that the events concern, until nothing follows any more."""
     if t.state.ending is None:
         channel.tell(t)
@@ -258,7 +273,8 @@ def _settle(t: Turn) -> None:
         fencing.settle(t)
         groupwork.settle_service(t)
         _readiness(t)
-        _name_waits(t)
+        if any(isinstance(event, Tick) for event in events):
+            _name_waits(t)
     _flush(t)
 
 
@@ -358,10 +374,10 @@ def _name_waits(t: Turn) -> None:
 
 def next_wake(state: State, now: float) -> float | None:
     """When the mind wants a Tick, if nothing else happens before; None for never."""
-    return min((at for at in _wakes(state) if at > now), default=None)
+    return min((at for at in _wakes(state, now) if at > now), default=None)
 
 
-def _wakes(state: State) -> Iterator[float]:
+def _wakes(state: State, now: float) -> Iterator[float]:
     grace = state.settings.grace_seconds
     for local in state.locals.values():
         yield from (x for x in (local.deadline, local.check_at, local.retry_at) if x is not None)
@@ -375,4 +391,6 @@ def _wakes(state: State) -> Iterator[float]:
         yield since + grace
     if state.locals and state.service is False:
         yield state.service_at
-    yield from (since + NAMED_AFTER for since in waiting_since(state))
+    for since in waiting_since(state):
+        # Looked at again every five seconds, for the reason may have changed.
+        yield since + NAMED_AFTER * max(1, (now - since) // NAMED_AFTER + 1)

@@ -110,6 +110,11 @@ def _check_uuid(uuid: str) -> tuple[int, str] | None:
     return None
 
 
+def wrong_cluster(volume: str, ours: str) -> str:
+    """The refusal of a volume of another cluster."""
+    return f"Invalid cluster name: the volume is of cluster {volume}, this node of {ours}"
+
+
 def _refuse_mount(ask: Ask, m: Mount) -> tuple[int, str] | None:
     engine = ask.turn.state.engine
     if m.fstype != FSTYPE:
@@ -117,7 +122,7 @@ def _refuse_mount(ask: Ask, m: Mount) -> tuple[int, str] | None:
     if bad := _check_uuid(m.uuid):
         return bad
     if engine.cluster and m.cluster != engine.cluster:
-        return EINVAL, f"Invalid cluster name: the volume is of cluster {m.cluster}, this node of {engine.cluster}"
+        return EINVAL, wrong_cluster(m.cluster, engine.cluster)
     if not m.service:
         return EINVAL, "Invalid service name: empty"
     if isinstance(ask.event, ClientSaid) and ask.event.problem is not None:
@@ -157,6 +162,8 @@ def _mount(ask: Ask) -> None:
         label=event.label,
     )
     happen(Happening.MOUNT, call)
+    if not ask.turn.state.engine.cluster and uuid in ask.turn.state.locals:
+        ask.turn.put_local(uuid, cluster=m.cluster)
 
 
 def _mount_twice(ask: Ask) -> None:

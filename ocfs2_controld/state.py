@@ -185,6 +185,7 @@ class Local:
         mount_points: where the mount table shows it.
         gone: the table showed it after its client was told to go on, and does no more.
         device: what the device is, for comparison; empty when unknown.
+        cluster: the cluster that the volume belongs to, as its client said before the engine had told ours.
         path: the device as the first client named it.
         label: the volume's label, where known.
         deadline: when the MOUNT that waits is given up.
@@ -214,6 +215,7 @@ class Local:
     mount_points: tuple[str, ...] = ()
     gone: bool = False
     device: str = ""
+    cluster: str = ""
     path: str = ""
     label: str = ""
     deadline: float | None = None

@@ -202,7 +202,8 @@ class Overtaken(Rule):
         lost = self._lost.get((node.name, fact.fs), -1)
         if lost > group.started:
             yield self.breach(f"{finish} although a further member was lost since", group.started, lost, fact.order)
-        for life in sorted(group.members):
+        # Who has left in the midst of it is not in the FINISH any more, and owes it nothing.
+        for life in sorted(set(group.members) & set(self.world.lives(fact, "members"))):
             peer = self.world.alive(life)
             daemon = peer.daemon_up(OCFS2) if peer else None
             if peer is None or peer is node or daemon is None or daemon.order > group.started:
