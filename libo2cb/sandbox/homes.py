@@ -5,7 +5,7 @@
     DIR/n1/kernel/ mounts/          its kernel's tree, its mount table
     DIR/n1/run/                     sockets and locks of its daemons; on (the boot id of a node that is on)
     DIR/n1/run/processes/           one record for each process that a power-off must end
-    DIR/n1/log/                     what its daemons write, and the kernel's journal
+    DIR/n1/log/                     what its daemons write; the journals of kernel and mount table
     DIR/n1/power.lock               exclusive: the power changes; shared: a process registers
 
 What happens in them is in power.py.
