@@ -59,7 +59,6 @@ class Event(StrEnum):
     GROUP_STOPPED = "group_stopped"  # fs, cause
     GROUP_STARTED = "group_started"  # fs, start, ring (of the change), members (lives), lost (lives)
     GROUP_FINISHED = "group_finished"  # fs, start, members (lives)
-    CONDITION = "condition"  # fs, condition, ok, cause
     JOIN_ASKED = "join_asked"  # fs
     JOIN_BEGUN = "join_begun"  # fs, life
     JOIN_UNDONE = "join_undone"  # fs, life, cause
@@ -70,7 +69,7 @@ class Event(StrEnum):
     FENCE_BEGUN = "fence_begun"  # life, attempt
     FENCE_FAILED = "fence_failed"  # life, attempt, cause, retry (seconds)
     FENCE_ANSWERED = "fence_answered"  # life, code, output, seconds, cause: what came of a fence command
-    EXPELLED = "expelled"  # life, cause
+    EXPELLED = "expelled"  # peer, cause
     PUT_OUT = "put_out"  # cause: this node's life was recovered by others, it resets
     REFUSED_PEER = "refused_peer"  # peer, cause: a handshake block does not fit
     LOCK_HELD = "lock_held"  # number, address, port

@@ -264,7 +264,7 @@ def _expel(t: Turn, sender: ViewMember, word: Expel) -> None:
     channel, view = t.state.channel, t.state.view
     if view is None or word.view != view or word.member not in view.members or sender not in view.members:
         return
-    t.do(log(Event.EXPELLED, "error", life=t.state.engine.name(word.member.node), cause=word.cause))
+    t.do(log(Event.EXPELLED, "error", peer=t.state.engine.name(word.member.node), cause=word.cause))
     if word.member == t.state.member:
         put_out(t, f"expelled by {t.state.engine.name(sender.node)}: {word.cause}")
         return

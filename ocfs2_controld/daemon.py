@@ -90,6 +90,8 @@ class Daemon:
                 fencing=FencingKind[config.fencing.kind.upper()],
                 mount_seconds=config.timeouts.mount,
                 grace_seconds=config.timeouts.grace,
+                cluster=config.cluster.name or "",
+                naming_seconds=config.status.waiting,
                 fence_retry_seconds=config.fencing.retry,
                 fence_retry_most=config.fencing.retry_max,
                 join_delay_seconds=config.timeouts.join_delay,

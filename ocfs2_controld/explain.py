@@ -11,9 +11,6 @@ from ocfs2_controld.table import needs_fence
 from protocol.group import Group, Phase
 from protocol.identity import Life
 
-NAMED_AFTER = 5.0
-"""Seconds after which a wait is named in the log."""
-
 
 @dataclass(frozen=True, slots=True)
 class Wait:

@@ -43,7 +43,7 @@ from ocfs2_controld.events import (
     SignalCame,
     Tick,
 )
-from ocfs2_controld.explain import NAMED_AFTER, collection_wait, waiting_since, waits
+from ocfs2_controld.explain import collection_wait, waiting_since, waits
 from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, State, Turn, Usage
 from ocfs2_controld.usage import Call, Happening, happen
 from protocol.frozen import FrozenMap
@@ -153,6 +153,10 @@ def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | Shutd
 def _engine_up(t: Turn, event: EngineUp) -> None:
     engine = t.state.engine
     t.do(log(Logged.ENGINE_UP, cluster=event.cluster, local=event.local))
+    if t.state.settings.cluster not in ("", event.cluster):
+        why = f"it is of cluster {event.cluster}, and cluster.name of the configuration is {t.state.settings.cluster}"
+        t.put(engine=replace(engine, up=False, why=why))
+        return
     if t.state.locals and engine.cluster not in ("", event.cluster):
         # What is mounted here is of the cluster that was: groups of two clusters must not meet in one table.
         why = f"it came back as cluster {event.cluster}; this daemon serves {engine.cluster} until it is restarted"
@@ -358,9 +362,10 @@ def _readiness(t: Turn) -> None:
 
 def _name_waits(t: Turn) -> None:
     """Whatever waits longer than five seconds says why, once for each reason (law 17)."""
-    if not t.state.named and not any(t.now - since >= NAMED_AFTER for since in waiting_since(t.state)):
+    patience = t.state.settings.naming_seconds
+    if not t.state.named and not any(t.now - since >= patience for since in waiting_since(t.state)):
         return
-    old = [w for w in waits(t.state, t.now) if t.now - w.since >= NAMED_AFTER]
+    old = [w for w in waits(t.state, t.now) if t.now - w.since >= patience]
     named: dict[str, str] = {}
     for w in old:
         reason = "".join(c for c in w.why if not c.isdigit())
@@ -392,5 +397,6 @@ def _wakes(state: State, now: float) -> Iterator[float]:
     if state.locals and state.service is False:
         yield state.service_at
     for since in waiting_since(state):
-        # Looked at again every five seconds, for the reason may have changed.
-        yield since + NAMED_AFTER * max(1, (now - since) // NAMED_AFTER + 1)
+        # Looked at again in the same rhythm, for the reason may have changed.
+        patience = state.settings.naming_seconds
+        yield since + patience * max(1, (now - since) // patience + 1)

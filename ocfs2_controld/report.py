@@ -21,7 +21,7 @@ from libo2cb.service.report import (
     utc_text,
 )
 from ocfs2_controld import explain
-from ocfs2_controld.explain import NAMED_AFTER, named
+from ocfs2_controld.explain import named
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
 from protocol.group import Group as TableGroup
 from protocol.group import Phase
@@ -145,7 +145,7 @@ def _engine(state: State) -> EngineState:
 
 
 def _waits(state: State, now: float) -> tuple[Wait, ...]:
-    found = [w for w in explain.waits(state, now) if now - w.since >= NAMED_AFTER]
+    found = [w for w in explain.waits(state, now) if now - w.since >= state.settings.naming_seconds]
     return tuple(
         Wait(
             what=w.what,

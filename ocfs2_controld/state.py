@@ -36,6 +36,8 @@ class Settings:
         fencing: how lost nodes are fenced.
         mount_seconds: a MOUNT that has waited for so long is given up.
         grace_seconds: how long a daemon may be away, or owe an answer, before its node is treated as lost.
+        cluster: the cluster's name by the configuration; empty for whatever the engine says.
+        naming_seconds: after so long a wait says what it waits for; 5 at most (law 17).
         fence_retry_seconds: pause after a fencing device's first failure; doubled from try to try.
         fence_retry_most: at most so many seconds.
         join_delay_seconds: how long a cluster that starts without knowing waits for nodes before it fences them.
@@ -49,6 +51,8 @@ class Settings:
     fencing: FencingKind = FencingKind.MANUAL
     mount_seconds: float = 300.0
     grace_seconds: float = 30.0
+    cluster: str = ""
+    naming_seconds: float = 5.0
     fence_retry_seconds: float = 5.0
     fence_retry_most: float = 60.0
     join_delay_seconds: float = 30.0

@@ -5,10 +5,11 @@ import fcntl
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, TextIO
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     word("status", _status, "show the engines, and what each node says").add_argument("--json", action="store_true")
     for name, run, text in (
         ("kill", _kill, "cut a node's power, and verify that it is off"),
-        ("start", _start, "switch a node on"),
+        ("start", _start, "switch a node on, or start again those of its daemons that have ended"),
         ("pause", _pause, "stop a node's processes and its engine, for later"),
         ("resume", _resume, "let a paused node go on"),
     ):
@@ -173,6 +174,7 @@ def _up(sandbox: Sandbox, options: argparse.Namespace) -> int:
     _start_hub(sandbox)
     for name in names:
         power.start(sandbox, name, _daemons(sandbox, name, options))
+    _wait_for_daemons(sandbox, names, options)
     _print(f"up: {', '.join(names)} in {sandbox.root}")
     return 0
 
@@ -270,9 +272,41 @@ def _kill(sandbox: Sandbox, options: argparse.Namespace) -> int:
 
 def _start(sandbox: Sandbox, options: argparse.Namespace) -> int:
     daemons = _daemons(sandbox, sandbox.existing(options.node).name, options)
-    boot = power.start(sandbox, options.node, daemons, options.address)
-    _print(f"{options.node} is on, boot {boot}")
+    again = [] if options.address else power.start_again(sandbox, options.node, daemons)
+    if again:
+        _print(f"{options.node} was on; started again: {', '.join(again)}")
+    else:
+        boot = power.start(sandbox, options.node, daemons, options.address)
+        _print(f"{options.node} is on, boot {boot}")
+    _wait_for_daemons(sandbox, (options.node,), options)
     return 0
+
+
+def _wait_for_daemons(sandbox: Sandbox, names: Iterable[str], options: argparse.Namespace) -> None:
+    """Wait until the daemons of these nodes take connections: a mount right after `up` must not find nobody."""
+    if options.daemon is not None:
+        return
+    deadline = time.monotonic() + 4 * PATIENCE
+    sockets = {"o2cb_controld": "ordering.sock", "ocfs2_controld": "clients.sock"}
+    for name in names:
+        node = sandbox.node(name)
+        for daemon, path in ((d, node.root / "run" / s) for d, s in sockets.items()):
+            while not _answers(path):
+                if daemon not in {program for program, _ in power.living(node)}:
+                    raise SandboxError(f"{daemon} on {name} has ended; see {node.log / daemon}.jsonl")
+                if time.monotonic() > deadline:
+                    raise SandboxError(f"{daemon} on {name} does not answer yet; see {node.log / daemon}.jsonl")
+                time.sleep(STEP)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 def _pause(sandbox: Sandbox, options: argparse.Namespace) -> int:

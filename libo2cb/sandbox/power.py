@@ -65,6 +65,23 @@ def start(sandbox: Sandbox, name: str, daemons: Sequence[tuple[str, Sequence[str
     return boot
 
 
+def start_again(sandbox: Sandbox, name: str, daemons: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Start those daemons of a node that have ended, in the same life. Returns their names; none when the node is off.
+
+    Raises:
+        SandboxError: one cannot be started.
+    """
+    node = sandbox.existing(name)
+    with power_lock(node, fcntl.LOCK_EX):
+        if not node.mark.exists():
+            return []
+        running = {program for program, _ in living(node)}
+        ended = [(daemon, command) for daemon, command in daemons if daemon not in running]
+        for daemon, command in ended:
+            spawn(command, node.log / f"{daemon}.jsonl", node.processes / f"{daemon}.json", config=node.config)
+    return [daemon for daemon, _ in ended]
+
+
 def power_off(sandbox: Sandbox, name: str, unreceived: Iterable[str] = ()) -> tuple[bool, str]:
     """Switch a node off, and verify it. A node that is off already is verified to be so.
 

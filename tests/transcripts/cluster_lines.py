@@ -17,7 +17,7 @@ _UNKNOWN = re.compile(r"\b(\d+)/unknown\b")
 _SHARED = {
     Event.AWAY: "{fs}: the daemon of {life} is away",
     Event.CHANGE_COMPLETE: "cluster: change in ring {ring}: {members}",
-    Event.EXPELLED: "cluster: {life} is put out of the view: {cause}",
+    Event.EXPELLED: "cluster: {peer} is put out of the view: {cause}",
     Event.GROUP_FINISHED: "{fs}: finish {start}",
     Event.JOIN_BEGUN: "{fs}: {life} joins",
     Event.LIFE_FENCED: "cluster: {life} is fenced: {cause}",

@@ -77,6 +77,18 @@ def box() -> Iterator[Box]:
         shutil.rmtree(root)
 
 
+def test_a_daemon_that_has_ended_is_started_again_in_the_same_life(box: Box) -> None:
+    box.ok("up", "--nodes", "1", "--daemon", DAEMON)
+    wait(lambda: len(box.living("n1")) == 2)
+    boot = box.status()["n1"]["boot"]
+    for process in box.living("n1"):
+        process.kill(signal.SIGKILL)
+    wait(lambda: not box.living("n1"))
+    assert "n1 was on; started again: o2cb_controld" in box.ok("start", "n1", "--daemon", DAEMON)
+    assert box.status()["n1"]["boot"] == boot
+    assert "n1 is on already" in box.refused("start", "n1", "--daemon", DAEMON)
+
+
 def test_the_life_of_a_sandbox(box: Box) -> None:
     assert "up: n1, n2" in box.ok("up", "--nodes", "2", "--daemon", DAEMON)
     home = box.sandbox.node("n2")
@@ -88,7 +100,7 @@ def test_the_life_of_a_sandbox(box: Box) -> None:
     assert (status["n2"]["power"], status["n2"]["engine"], status["n2"]["quorate"]) == ("on", "up", True)
     assert "n2" in box.ok("status")
     assert "is up already" in box.refused("up")
-    assert "n2 is on already" in box.refused("start", "n2")
+    assert "n2 is on already" in box.refused("start", "n2", "--daemon", DAEMON)
 
     (home.root / "kernel" / "tree" / "sandbox").mkdir()
     (image := home.root / "image").write_bytes(b"\0" * 4096)

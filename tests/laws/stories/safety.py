@@ -71,7 +71,7 @@ def fenced_alive() -> Story:
 
 def expelled_counts_as_fenced() -> Story:
     s = mounted_pair()
-    s.say("n1", OCFS2, Event.EXPELLED, life=s.life(2), cause="owes an answer")
+    s.say("n1", OCFS2, Event.EXPELLED, peer="n2", cause="owes an answer")
     s.say("n1", OCFS2, Event.LIFE_FENCED, life="2/unknown", cause="put out of the engine")
     return s
 
