@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psutil
 
+from libo2cb.connection import Connection
 from libo2cb.kernel import journal
 from libo2cb.kernel.sandbox import SandboxFs, clear_fault, clear_stop, set_fault, set_stop
 from libo2cb.kernel.tree import TreeKernel
@@ -23,7 +24,8 @@ from libo2cb.report_client import Unanswered, ask_report
 from libo2cb.sandbox import power
 from libo2cb.sandbox.homes import NodeHome, read_record
 from libo2cb.sandbox.mounts import SandboxMounts
-from libo2cb.service.report import Group, O2cbReport, Ocfs2Report, TreeNode
+from libo2cb.service.report import Group, O2cbReport, Ocfs2Report, TreeNode, parse
+from protocol import client, ordering
 
 if TYPE_CHECKING:  # lab.py makes nodes, and a node knows its lab
     from tests.process.lab import Lab
@@ -233,6 +235,19 @@ class Node:
         node = self.tree(name)
         assert node is not None
         return node
+
+    def look_again(self, number: int) -> O2cbReport:
+        """Have o2cb_controld look at a node's change now, as UNLOCKED does; its report right after that look.
+
+        Both go over one connection, so that the report cannot come before the look.
+        """
+        reader = client.ListReader()
+        with closing(Connection(str(self.home.ordering), TRUSTED)) as connection:
+            connection.send(ordering.encode(ordering.Unlocked(number)))
+            connection.send(client.encode(client.Report()))
+            while (items := reader.feed(connection.wait("REPORT", DEADLINE))) is None:
+                pass
+        return parse("".join(items), O2cbReport)
 
     # Logs.
 

@@ -42,7 +42,8 @@ def test_signals_are_refused_while_a_group_is_live(up: Up) -> None:
     # Nobody holds the service lock any more: o2cb_controld looks for itself, and finds the link and the mount.
     n1.kill(OCFS2)
     n1.mark()
-    refuses(n1, O2CB, signal.SIGTERM)
+    for number in SIGNALS:
+        refuses(n1, O2CB, number)
     assert n1.links(vm) == ["n1"]
     n1.start(OCFS2)
     n1.ready()

@@ -50,7 +50,7 @@ def test_a_member_is_killed_before_a_joiners_start(up: Up) -> None:
     assert n1.links(vm) == ["n1"]
     assert not n1.lines(OCFS2, "group_started")
     n1.start(OCFS2)
-    n1.event(OCFS2, "adopted", fs=vm.uuid, links=["n1"])
+    n1.event(OCFS2, "adopted", fs=vm.uuid)
     assert not mount.ended()
     lab.release("n2", f"{OCFS2}.channel")
     mount.worked()

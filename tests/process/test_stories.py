@@ -125,7 +125,11 @@ def test_7_ocfs2_controld_is_killed_between_unlink_and_hint(up: Up) -> None:
         n1.frozen(OCFS2)
         # Unlinked, and not closed: the lock alone keeps the node now.
         assert n1.links(vm) == ["n1"]
-        n1.until_o2cb("the lock holds n2", lambda r: any(n.name == "n2" and n.queue and not n.links for n in r.nodes))
+        n1.queued("n2")
+        (standing,) = [node for node in n1.look_again(2).nodes if node.name == "n2"]
+        assert standing.queue is not None
+        assert "ocfs2_controld holds its lock" in standing.queue
+        assert not standing.links
         assert changes(lab, vm) == ["mkdir", "link", "unlink"]
         n1.kill(OCFS2)
     n1.event(O2CB, "node_removed", number=2)
