@@ -1,0 +1,76 @@
+"""The immutable mapping, and the tables of state machines."""
+
+from enum import Enum, auto
+
+import pytest
+
+from libo2cb.machine import Move, Table
+from protocol.frozen import EMPTY, FrozenMap
+
+
+def test_a_map_never_changes() -> None:
+    source = {"a": 1}
+    one = FrozenMap(source)
+    source["a"] = 2
+    two = one.put("b", 3)
+    assert (dict(one), dict(two), dict(two.without("a"))) == ({"a": 1}, {"a": 1, "b": 3}, {"b": 3})
+    assert one.without("z") is one
+    assert dict(two.merge({"a": 5, "c": 6})) == {"a": 5, "b": 3, "c": 6}
+    assert len(EMPTY) == 0
+
+
+def test_equal_maps_are_equal_and_hash_alike() -> None:
+    one, two = FrozenMap({"a": 1, "b": 2}), FrozenMap({"b": 2, "a": 1})
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != {"a": 1, "b": 2}
+    assert len({one, two, EMPTY}) == 2
+    assert repr(FrozenMap({"a": 1})) == "FrozenMap({'a': 1})"
+
+
+class Light(Enum):
+    RED = auto()
+    GREEN = auto()
+
+
+class Push(Enum):
+    BUTTON = auto()
+    NOTHING = auto()
+
+
+def _switch() -> None:
+    """Changes the light."""
+
+
+def _stay() -> None:
+    """Does not."""
+
+
+def test_a_table_with_a_hole_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"Lights: undecided pairs: \(GREEN, NOTHING\)"):
+        Table(
+            "Lights",
+            Light,
+            Push,
+            {
+                (Light.RED, Push.BUTTON): Move(_switch, (Light.GREEN,)),
+                (Light.RED, Push.NOTHING): Move(_stay, ()),
+                (Light.GREEN, Push.BUTTON): Move(_switch, (Light.RED,)),
+            },
+        )
+
+
+def test_a_table_is_drawn() -> None:
+    table = Table(
+        "Lights",
+        Light,
+        Push,
+        {
+            (Light.RED, Push.BUTTON): Move(_switch, (Light.GREEN,)),
+            (Light.RED, Push.NOTHING): Move(_stay, ()),
+            (Light.GREEN, Push.BUTTON): Move(_switch, (Light.RED,)),
+            (Light.GREEN, Push.NOTHING): Move(_stay, ()),
+        },
+    )
+    assert "| **RED** | switch → GREEN | stay |" in table.drawing()
+    assert len(list(table)) == 4
