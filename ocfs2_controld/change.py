@@ -60,6 +60,16 @@ def _rank(s: Statement, table: GroupTable, fs: str) -> StartName:
     return known if claim is None else max(known, claim.started)
 
 
+def _runs(s: Statement, fs: str) -> bool:
+    """Whether the group runs on the node that says this: of equally new tables its own counts first.
+
+    B and C have F mounted, A has not, and is cut off: A holds both for lost. B and C have lost no member and run on. When
+    the network is healed, A's table is as new as theirs. If it won, B would start F anew while C still runs it (law 6).
+    """
+    claim = s.claims.get(fs)
+    return claim is not None and claim.running
+
+
 def _unknown(nodes: Iterable[int]) -> set[Life]:
     return {Life(n, UNKNOWN_BOOT) for n in nodes}
 
@@ -199,7 +209,7 @@ def reconcile(view: View, statements: Sequence[Statement]) -> Outcome:
     newest = max([t.newest for _, t in tables], default=NO_START)
     for fs in names:
         if tables:
-            winner = max(tables, key=lambda item: (_rank(item[0], item[1], fs), -item[0].life.node))
+            winner = max(tables, key=lambda item: (_rank(item[0], item[1], fs), _runs(item[0], fs), -item[0].life.node))
             old = winner[1].groups.get(fs, Group())
             g, out = _reconcile_group(
                 old, fs, replace(known, away=frozenset(winner[0].away)), named.following(view.ring)

@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EAGAIN
 from typing import Final
 
@@ -41,6 +41,7 @@ from ocfs2_controld.state import FencingKind, Settings
 from ocfs2_controld.voice import Voice
 from protocol import client
 from protocol.framing import to_text
+from protocol.frozen import EMPTY
 from protocol.handshake import standard
 
 _RESULTS_OF_USE: Final = (client.Unmount, client.MountResult)
@@ -131,7 +132,9 @@ class Daemon:
         try:
             # Taken for empty, what cannot be read would get live groups torn down.
             mounts = await in_thread(self._ports.volumes.mounts, "mounts")
-            found = await in_thread(self._ports.hands.found, "kernel")
+            regions = await in_thread(self._ports.hands.found, "kernel")
+            sources = await in_thread(self._ports.volumes.sources, "mounts") if regions.regions else EMPTY
+            found = replace(regions, sources=sources)
             # The name before the engine: a second daemon must not get as far as the channel, as this node's other.
             self._clients.server.listen()
             self._ports.volumes.watch(asyncio.get_running_loop(), self._mounts_stirred)

@@ -60,6 +60,13 @@ class Volumes(Protocol):
             O2cbError: the table cannot be read. It is not to be taken for empty.
         """
 
+    def sources(self) -> FrozenMap[str, tuple[str, str]]:
+        """UUID to device path and label, of what is mounted: what clients of an earlier run of the daemon had said.
+
+        Raises:
+            O2cbError: the table cannot be read.
+        """
+
     def busy(self, fs: str, path: str, device: str) -> DeviceAnswer:
         """Whether anybody still uses the device of a filesystem that was unmounted.
 
@@ -98,6 +105,10 @@ class SandboxVolumes:
     def mounts(self) -> FrozenMap[str, tuple[str, ...]]:
         """UUID to mount points."""
         return _by_uuid((e.uuid, e.mount_point) for e in self._table.entries())
+
+    def sources(self) -> FrozenMap[str, tuple[str, str]]:
+        """UUID to device path and label."""
+        return FrozenMap({e.uuid.upper(): (e.device, look(e.device).label) for e in self._table.entries()})
 
     def busy(self, fs: str, path: str, device: str) -> DeviceAnswer:  # noqa: ARG002 (the table answers without path)
         """By the table, and by what is held."""
@@ -139,6 +150,12 @@ class KernelVolumes:
             if mount.device not in self._known:
                 self._known[mount.device] = self._read(mount.source)
         return _by_uuid((uuid, m.mount_point) for m in table if (uuid := self._wait(self._known[m.device])))
+
+    def sources(self) -> FrozenMap[str, tuple[str, str]]:
+        """UUID to device path and label; without the mounts whose device does not answer."""
+        self.mounts()
+        found = [(self._wait(self._known[m.device]), m.source) for m in self._table.mounts() if m.device in self._known]
+        return FrozenMap({uuid.upper(): (path, look(path).label) for uuid, path in found if uuid})
 
     def busy(self, fs: str, path: str, device: str) -> DeviceAnswer:
         """By an exclusive open; where nobody can say, the device is not called free."""

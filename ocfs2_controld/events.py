@@ -15,7 +15,7 @@ from libo2cb.engine.port import (
     ShutdownAsked,
 )
 from protocol.client import ClientMessage
-from protocol.frozen import FrozenMap
+from protocol.frozen import EMPTY, FrozenMap
 from protocol.group import Envelope, ViewMember
 from protocol.ordering import OrderingMessage
 
@@ -51,9 +51,11 @@ class KernelFound:
 
     Attributes:
         regions: UUID to the numbers of the nodes that it links.
+        sources: UUID to device path and label, of those that are mounted.
     """
 
     regions: FrozenMap[str, tuple[int, ...]]
+    sources: FrozenMap[str, tuple[str, str]] = EMPTY
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,7 @@ def _do(state: State, fs: str, now: float) -> str:
 
 def waiting_since(state: State) -> Iterator[float]:
     """When each thing that waits now began to: what `waits` tells, without the sentences, which take time to make."""
-    if state.channel.change is None:
+    if state.channel.change is None or not state.engine.up:
         yield state.channel.since
     yield from (fence.since for fence in state.fences.values())
     if state.table is not None and any(g.lost for g in state.table.groups.values()):

@@ -226,7 +226,16 @@ def _adopt(t: Turn, event: KernelFound) -> None:
     for fs, numbers in sorted(event.regions.items()):
         links: dict[int, Life | None] = dict.fromkeys(numbers)
         points = t.state.mounts.get(fs, ())
-        local = Local(region=True, links=FrozenMap(links), mount_points=points, since=t.now, stopped_at=t.now)
+        path, label = event.sources.get(fs, ("", ""))
+        local = Local(
+            region=True,
+            links=FrozenMap(links),
+            mount_points=points,
+            path=path,
+            label=label,
+            since=t.now,
+            stopped_at=t.now,
+        )
         t.put(locals=t.state.locals.put(fs, local))
         t.do(log(Logged.ADOPTED, fs=fs, links=list(numbers)))
         happen(Happening.ADOPTED, Call(t, fs))

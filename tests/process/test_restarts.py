@@ -111,7 +111,8 @@ def test_both_are_killed_under_a_mount(up: Up, first: Daemon) -> None:
     n1.event(first, "engine_up")
     n1.start(second)
     n1.ready()
-    n1.group(vm, mount_points=["/vm"], links=[1])
+    found = n1.group(vm, mount_points=["/vm"], links=[1])
+    assert (found.label, found.device) == (vm.label, str(vm.path)), "what the clients of the first run had said"
     assert n1.calls() == before
     n1.umount("/vm")
     n1.until_ocfs2("the group is left", lambda r: not r.groups and r.live_regions == 0)
