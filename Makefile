@@ -1,6 +1,7 @@
 # make demo    a cluster of several nodes on this machine, with its stories
 # make check   lint, types and the quick tests: no root, a few minutes
 # make test    everything that this machine can run; as root on Debian it installs what it needs, and asks first
+# make long    what takes minutes of real daemons: kill -9 at call sites, a soak, the mutations
 # make bench   timings beside their floor, as JSON
 # make clean   removes .venv and all that was made
 
@@ -8,7 +9,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench clean venv lint system
+.PHONY: demo test long check bench clean venv lint system
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -53,7 +54,10 @@ system:
 	else echo "Not Debian: what needs $(DEBIAN) runs only where you have installed them."; fi
 
 test: system lint
-	$(BIN)/pytest
+	$(BIN)/pytest -m 'not long'
+
+long: system
+	$(BIN)/pytest -m long
 
 bench: $(STAMP)
 	@$(BIN)/python -m tests.bench

@@ -30,6 +30,8 @@ from o2cb_controld.state import State
 from protocol import client, ordering
 from protocol.framing import BadMessage, to_text
 
+MOST_EVENTS = 65_536
+"""Events that may wait for the mind; who says one more is told so, and closed. The engine's are always taken."""
 SLICE = 0.02
 """Seconds for which events are taken in one go."""
 
@@ -125,6 +127,10 @@ class Daemon:
             self._hear(connection, message)
 
     def _hear(self, connection: Connection, message: ordering.OrderingMessage) -> None:
+        if len(self._events) >= MOST_EVENTS:
+            self._violated(connection, errno.EBUSY, f"{MOST_EVENTS} events wait here already; ask again later")
+            connection.close_after_flush()
+            return
         match message:
             case ordering.Lock(request, identity):
                 self._tell(told.Asked(connection.id, request, identity))

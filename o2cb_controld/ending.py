@@ -225,8 +225,9 @@ def tell(state: State, now: float, cue: Cue, reason: str = "", errno: int = 0) -
 
 
 def wish(state: State, now: float, wish: Wish) -> Step:
-    """A signal, or the engine's question."""
-    return tell(replace(state, wishes=(*state.wishes, wish)), now, Cue.WISH)
+    """A signal, or the engine's question. The same said again, before it was answered, is one wish."""
+    wishes = state.wishes if wish in state.wishes else (*state.wishes, wish)
+    return tell(replace(state, wishes=wishes), now, Cue.WISH)
 
 
 def found(state: State, now: float, uses: tuple[str, ...]) -> Step:

@@ -63,8 +63,8 @@ def _rank(s: Statement, table: GroupTable, fs: str) -> StartName:
 def _runs(s: Statement, fs: str) -> bool:
     """Whether the group runs on the node that says this: of equally new tables its own counts first.
 
-    B and C have F mounted, A has not, and is cut off: A holds both for lost. B and C have lost no member and run on. When
-    the network is healed, A's table is as new as theirs. If it won, B would start F anew while C still runs it (law 6).
+    B and C have F mounted, A has not, and is cut off: A holds both for lost. B and C have lost no member and run on.
+    When the network is healed, A's table is as new as theirs. If it won, B would start F anew while C still runs it.
     """
     claim = s.claims.get(fs)
     return claim is not None and claim.running
@@ -155,7 +155,11 @@ def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple
         unanswered = [x for x in after.members if x in claims and claims[x].inside is Inside.JOINING]
         after = replace(after, members=tuple(x for x in after.members if x not in unanswered))
         joiner = joiner if joiner in after.members else None
-        after = replace(after, phase=Phase.RECOVER, joiner=joiner, answers=(), gone=False, start=name)
+        # F runs on A and B. D, which is in no group, leaves the channel, and C's join is undone. Nobody was lost, so
+        # A and B have not stopped: they stop and say so first, or A would start while B still runs (law 6).
+        runs = any(x in claims and claims[x].running for x in after.members)
+        phase = Phase.STOP if runs and not after.lost and not after.away else Phase.RECOVER
+        after = replace(after, phase=phase, joiner=joiner, answers=(), gone=False, start=name)
         return after, put_out
     stopped = [
         x

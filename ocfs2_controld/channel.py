@@ -32,7 +32,9 @@ from protocol.group import (
     Word,
 )
 from protocol.handshake import standard
-from protocol.identity import NodeIdentity
+
+DEVICE_SECONDS = 2.0
+"""How long the first statement waits for the word on devices."""
 
 
 def _put(t: Turn, **changes: object) -> None:
@@ -131,12 +133,30 @@ def _claims(state: State) -> FrozenMap[str, Claim]:
         joining = local.usage in (Usage.JOINING, Usage.WITHDRAWING)
         if joining and g.joiner == state.me and state.me in g.members:
             claims[fs] = Claim(Inside.JOINING, local.running, local.started)
+        elif local.usage is Usage.LEAVING:
+            # Nobody uses the device any more, as the kernel says, so there is nothing to recover and nothing to flush.
+            # A leaves and is killed before it has taken its links down; its successor finds them, and must not be taken
+            # for a member that others have recovered, and reset for it.
+            continue
         elif local.region and not joining and local.usage is not Usage.IDLE:
             claims[fs] = Claim(Inside.MEMBER, local.running, local.started)
         elif joining and local.region and state.me in g.members:
             # Its join has finished, and its client is about to be told.
             claims[fs] = Claim(Inside.MEMBER, local.running, local.started)
     return FrozenMap(claims)
+
+
+def asks_devices(state: State, now: float) -> bool:
+    """Whether a daemon that has just started still asks whether what it found in the kernel is used by anybody.
+
+    Its first statement depends on that. A device that does not answer is taken for used: others wait for the statement.
+    """
+    if state.table is not None:
+        return False
+    return any(
+        local.usage is Usage.RELEASING and not local.busy and now < local.since + DEVICE_SECONDS
+        for local in state.locals.values()
+    )
 
 
 def tell(t: Turn) -> None:
@@ -147,9 +167,10 @@ def tell(t: Turn) -> None:
         return
     if state.member not in view.members or state.out is not None:
         return
-    local = state.engine.node(state.engine.local)
-    if local is None:
+    identity = state.identity
+    if identity is None or asks_devices(state, t.now):
         return
+    t.put(standing=identity)
     if state.table is None:
         halt_all(t, "the daemon has been restarted")
     if channel.doubt:
@@ -160,7 +181,7 @@ def tell(t: Turn) -> None:
         life=state.me,
         incarnation=state.settings.incarnation,
         nonce=f"{state.settings.incarnation}.{channel.count}",
-        identity=NodeIdentity(local.number, local.address, state.settings.port, local.name),
+        identity=identity,
         blocks=state.settings.blocks,
         configured=tuple(n.number for n in state.engine.nodes),
         table=state.table,

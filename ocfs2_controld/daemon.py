@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from errno import EAGAIN
+from functools import partial
 from typing import Final
 
 from libo2cb.config import Config
@@ -108,9 +109,10 @@ class Daemon:
             note=logger.write,
         )
         self._neighbour = Neighbour(sockets.ordering, ports.trusted, self._tell, logger.write)
-        self._voice = Voice(ports.channel, self._tell)
         self._holders = ProcessWatch(self._tell)
         self._errands = Errands(ports.volumes, config.fencing, logger, self._tell)
+        abandon = partial(self._errands.leave, ports.channel)
+        self._voice = Voice(ports.channel, self._tell, lambda: len(self._inbox), abandon)
         self._sightings = Sightings()
         self._inbox: deque[told.Event] = deque()
         self._results: list[told.Event] = []
@@ -232,6 +234,7 @@ class Daemon:
         while self._inbox:
             events.append(self._inbox.popleft())
             if isinstance(events[-1], told.OrderingSaid) and events[-1].descriptor:
+                self._neighbour.taken()
                 break
         self._clients.taken(events)
         if self._mounts_changed or any(_ends_use(e) for e in events):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from libo2cb.config import Fencing
+from libo2cb.engine.port import ChannelPort
 from libo2cb.errors import O2cbError
 from libo2cb.events import Event, log
 from libo2cb.kernel.port import KernelPort
@@ -51,6 +52,10 @@ class Errands:
     def fence(self, fence: RunFence) -> None:
         """Run the fence command."""
         self._begin(self._fence(fence))
+
+    def leave(self, channel: ChannelPort) -> None:
+        """Leave the engine's channel."""
+        self._begin(channel.close())
 
     def power_off(self, kernel: KernelPort, why: str) -> None:
         """Reset this node, once the log is written."""

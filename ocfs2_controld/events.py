@@ -17,6 +17,7 @@ from libo2cb.engine.port import (
 from protocol.client import ClientMessage
 from protocol.frozen import EMPTY, FrozenMap
 from protocol.group import Envelope, ViewMember
+from protocol.identity import NodeIdentity
 from protocol.ordering import OrderingMessage
 
 
@@ -51,10 +52,12 @@ class KernelFound:
 
     Attributes:
         regions: UUID to the numbers of the nodes that it links.
+        local: this node as it stands in the tree; None when it does not.
         sources: UUID to device path and label, of those that are mounted.
     """
 
     regions: FrozenMap[str, tuple[int, ...]]
+    local: NodeIdentity | None = None
     sources: FrozenMap[str, tuple[str, str]] = EMPTY
 
 

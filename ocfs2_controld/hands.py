@@ -13,6 +13,7 @@ from libo2cb.kernel.port import KernelPort
 from ocfs2_controld.actions import CallKernel
 from ocfs2_controld.events import Call, KernelDone, KernelFound
 from protocol.frozen import FrozenMap
+from protocol.identity import NodeIdentity  # noqa: TC001 (one import style; nothing is imported twice for types)
 
 _DONE_ALREADY = {
     Call.MAKE_REGION: EEXIST,
@@ -40,13 +41,16 @@ class Hands:
             KernelRefusal: the tree cannot be read. It is not to be taken for empty.
         """
         regions: dict[str, set[int]] = {}
+        local: NodeIdentity | None = None
         for cluster in self.kernel.clusters():
             for region in self.kernel.regions(cluster):
                 regions.setdefault(region, set())
             for node in self.kernel.nodes(cluster):
+                local = node.identity if node.local and node.complete else local
                 for region in self.kernel.linked(cluster, node.name):
                     regions.setdefault(region, set()).add(node.number)
-        return KernelFound(FrozenMap({region: tuple(sorted(numbers)) for region, numbers in regions.items()}))
+        linked = {region: tuple(sorted(numbers)) for region, numbers in regions.items()}
+        return KernelFound(FrozenMap(linked), local)
 
     def carry_out(self, cluster: str, calls: Iterable[CallKernel]) -> list[KernelDone]:
         """Make calls, one after the other; what came of each. Raises nothing that the kernel says."""

@@ -8,6 +8,8 @@ from typing import Final
 from libo2cb.processes import Process
 from ocfs2_controld.events import ProcessEnded
 
+MOST_DESCRIPTORS: Final = 256
+"""Processes that are watched by a descriptor each; further ones are looked at, so that clients keep theirs."""
 POLL_SECONDS: Final = 1.0
 """Pause between two looks at a process for which the kernel gives no descriptor."""
 
@@ -31,9 +33,11 @@ class ProcessWatch:
             return
         loop = asyncio.get_running_loop()
         try:
-            descriptor = os.pidfd_open(pid)
+            descriptor = os.pidfd_open(pid) if len(self._descriptors) < MOST_DESCRIPTORS else None
         except OSError:
             # It has ended, the kernel is older than 5.3, or there is no descriptor left. Looking at it finds out.
+            descriptor = None
+        if descriptor is None:
             self._timers[process] = loop.call_later(0, self._look, process)
             return
         self._descriptors[process] = descriptor

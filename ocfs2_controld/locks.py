@@ -7,6 +7,7 @@ links before each change.
 
 from dataclasses import replace
 
+from libo2cb.errors import FIRST_NODE, LAST_NODE
 from libo2cb.events import Event, log
 from ocfs2_controld.actions import CloseLock, DropLock, KeepLock, SayOrdering
 from ocfs2_controld.events import OrderingSaid
@@ -69,10 +70,13 @@ def heard(t: Turn, event: OrderingSaid) -> None:
                 queued=locks.queued.without(identity.key),
                 refused=locks.refused.put(identity.key, (message.errno, message.reason)),
             )
-        case Waiting():
+        case Waiting() if FIRST_NODE <= message.number <= LAST_NODE:
             _put(t, waiting=locks.waiting.put(message.number, message.reason))
         case Queued() | Refused():
             pass  # an answer to what was cancelled
+        case Waiting():
+            t.count("violations")
+            t.do(log(Event.VIOLATION, "warning", peer="o2cb_controld", cause=f"there is no node {message.number}"))
         case _:
             t.count("violations")
             t.do(log(Event.VIOLATION, "warning", peer="o2cb_controld", cause=f"{message.word} is not for it to say"))

@@ -48,7 +48,7 @@ from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, 
 from ocfs2_controld.usage import Call, Happening, happen
 from protocol.frozen import FrozenMap
 from protocol.group import Envelope, Expel, Goodbye, Identify, Lost, Statement, ViewMember
-from protocol.identity import Life, NodeIdentity
+from protocol.identity import Life
 
 
 def begin(settings: Settings) -> State:
@@ -163,6 +163,9 @@ def _engine_up(t: Turn, event: EngineUp) -> None:
         t.put(engine=replace(engine, up=False, why=why))
         return
     t.put(engine=Engine(up=True, why="", cluster=event.cluster, local=event.local, nodes=event.nodes))
+    if t.state.member in t.state.channel.expelled:
+        # The word was heard before this daemon knew its own number, and so not taken to be about itself.
+        channel.put_out(t, "it was expelled before it could make its statement")
     for fs, local in t.state.locals.items():
         if local.usage is Usage.JOINING and local.cluster not in ("", event.cluster):
             text = sessions.wrong_cluster(local.cluster, event.cluster)
@@ -222,7 +225,7 @@ def _signal(t: Turn, name: str) -> None:
 
 def _adopt(t: Turn, event: KernelFound) -> None:
     """What an earlier run left in the kernel is ours again, and torn down only if nobody uses it (law 5)."""
-    t.put(found=True)
+    t.put(found=True, standing=event.local)
     for fs, numbers in sorted(event.regions.items()):
         links: dict[int, Life | None] = dict.fromkeys(numbers)
         points = t.state.mounts.get(fs, ())
@@ -305,11 +308,9 @@ def _flush(t: Turn) -> None:
 def _identify(t: Turn) -> None:
     """Tell the others when a reload of the configuration has given this node another identity."""
     state = t.state
-    here, node = state.present.get(state.engine.local), state.engine.node(state.engine.local)
-    if not state.complete or here is None or node is None:
-        return
-    identity = NodeIdentity(node.number, node.address, state.settings.port, node.name)
-    if identity != here.identity:
+    here, identity = state.present.get(state.engine.local), state.identity
+    if state.complete and here is not None and identity is not None and identity != here.identity:
+        t.put(standing=identity)
         t.say(Identify(identity))
 
 
@@ -397,6 +398,8 @@ def _wakes(state: State, now: float) -> Iterator[float]:
         yield from (x for x in (local.deadline, local.check_at, local.retry_at) if x is not None)
         if local.owed_since is not None:
             yield local.owed_since + grace
+        if local.usage is Usage.RELEASING and state.table is None:
+            yield local.since + channel.DEVICE_SECONDS
     if state.view is not None and state.channel.change is None:
         yield state.channel.since + grace
     for fence in state.fences.values():

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from libo2cb.events import Event, Log, log
 from libo2cb.locks import Descriptor
@@ -11,6 +12,9 @@ from ocfs2_controld.events import OrderingDown, OrderingSaid, OrderingUp
 from protocol import ordering
 from protocol.framing import BadMessage
 from protocol.ordering import Locked, OrderingMessage
+
+MOST_CAME: Final = 1024
+"""Grants that may wait for the mind; it never has more than some 250 requests open."""
 
 
 class Neighbour:
@@ -33,7 +37,8 @@ class Neighbour:
         self.client = RecordClient(self, name, trusted=trusted)
         self._tell = tell
         self._note = note
-        self._came: deque[Descriptor] = deque()  # with what was told, and the mind has not judged yet
+        self._came: deque[Descriptor] = deque()  # with what was told, and the mind has not been given yet
+        self._judged: Descriptor | None = None  # with what the mind speaks of in this step
         self._kept: dict[tuple[int, str, int], Descriptor] = {}
 
     def start(self) -> None:
@@ -44,16 +49,27 @@ class Neighbour:
         """Send. Without a connection it is lost: the mind asks again when there is one."""
         self.client.send(ordering.encode(message))
 
+    def taken(self) -> None:
+        """The mind is given the next event that came with a descriptor: `keep` and `drop` are about that one now.
+
+        While the actions of a step are carried out the next grant may come in. A's lock is being kept, B's comes: to
+        close "what is left" by then would close B's, and give C's to B.
+        """
+        self.drop()
+        self._judged = self._came.popleft() if self._came else None
+
     def keep(self, key: tuple[int, str, int]) -> None:
-        """Keep the descriptor of the event just told, as the lock of this identity."""
-        if self._came:
+        """Keep the descriptor of the event just taken, as the lock of this identity."""
+        lock, self._judged = self._judged, None
+        if lock is not None:
             self.close_lock(key)
-            self._kept[key] = self._came.popleft()
+            self._kept[key] = lock
 
     def drop(self) -> None:
-        """Close the descriptor of the event just told, if it is still there."""
-        if self._came:
-            self._came.popleft().close()
+        """Close the descriptor of the event just taken, if it is still there."""
+        lock, self._judged = self._judged, None
+        if lock is not None:
+            lock.close()
 
     def close_lock(self, key: tuple[int, str, int]) -> None:
         """Close a kept descriptor."""
@@ -63,6 +79,7 @@ class Neighbour:
     def close(self) -> None:
         """End the connection and give up all locks."""
         self.client.close()
+        self.drop()
         for lock in (*self._came, *self._kept.values()):
             lock.close()
         self._came.clear()
@@ -89,6 +106,11 @@ class Neighbour:
             message = None
         granted = isinstance(message, Locked) and descriptor is not None
         if descriptor is not None:
+            if granted and len(self._came) >= MOST_CAME:
+                # As if it had come without: the mind asks again, if it still wants it.
+                cause = f"{MOST_CAME} grants wait already; one more is given back"
+                self._note(log(Event.VIOLATION, "warning", peer="o2cb_controld", cause=cause))
+                granted = False
             if granted:
                 self._came.append(descriptor)
             else:

@@ -6,16 +6,16 @@ Errors belong to the request that made them, never to the filesystem or to the n
 
 from collections.abc import Callable
 from enum import Enum, auto
-from errno import EBUSY, EINVAL, ENAMETOOLONG, ENOENT, EPERM
+from errno import EBUSY, EINVAL, ENAMETOOLONG, ENOENT, ENOSPC, EPERM
 from typing import TypeAlias
 
 from libo2cb.events import Event, log
 from libo2cb.machine import Move, Table
 from ocfs2_controld.actions import Answer, AnswerDump, AnswerList, AnswerReport, Exit
 from ocfs2_controld.events import ClientGarbled, ClientSaid
-from ocfs2_controld.state import Role, Session, Turn
-from ocfs2_controld.table import needs_fence
-from ocfs2_controld.usage import Call, Happening, happen
+from ocfs2_controld.state import Role, Session, State, Turn
+from ocfs2_controld.table import MOST_GROUPS, needs_fence
+from ocfs2_controld.usage import MOST_FILESYSTEMS, MOST_SERVICES, Call, Happening, happen
 from protocol.client import (
     ClientMessage,
     Dump,
@@ -127,6 +127,24 @@ def _refuse_mount(ask: Ask, m: Mount) -> tuple[int, str] | None:
         return EINVAL, "Invalid service name: empty"
     if isinstance(ask.event, ClientSaid) and ask.event.problem is not None:
         return ask.event.problem
+    return _no_room(ask.turn.state, m.uuid.upper(), m.service)
+
+
+def _no_room(state: State, fs: str, service: str) -> tuple[int, str] | None:
+    local = state.locals.get(fs)
+    if local is not None:
+        if service in local.services or len(local.services) < MOST_SERVICES:
+            return None
+        return ENOSPC, f"Filesystem {fs} has {MOST_SERVICES} services on this node, the most it can have: end one first"
+    if len(state.locals) >= MOST_FILESYSTEMS:
+        return ENOSPC, f"This node uses {len(state.locals)} filesystems, {MOST_FILESYSTEMS} at most: unmount one first"
+    # Counted with what is on its way. Each node counts for itself, so several at once may come to a few more.
+    groups = {*state.table.groups, *state.locals} if state.table is not None else set(state.locals)
+    if fs not in groups and len(groups) >= MOST_GROUPS:
+        return (
+            ENOSPC,
+            f"The cluster uses {len(groups)} filesystems, {MOST_GROUPS} at most: unmount one everywhere first",
+        )
     return None
 
 

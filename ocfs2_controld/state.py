@@ -324,6 +324,7 @@ class State:
         channel: the view, and the collection or change.
         table: the replicated table; None before this daemon's first complete change.
         present: members of the complete change, by node.
+        standing: this node as its own kernel has it, as long as a region pins it there.
         spoke: node to the ring of the last complete change in which it was present.
         away: node to since when its daemon is away while the node is not.
         said: our words of this change that have not come back yet.
@@ -348,6 +349,7 @@ class State:
     channel: Channel = field(default_factory=Channel)
     table: GroupTable | None = None
     present: FrozenMap[int, Present] = EMPTY
+    standing: NodeIdentity | None = None
     spoke: FrozenMap[int, Ring] = EMPTY
     away: FrozenMap[int, float] = EMPTY
     said: frozenset[Word] = frozenset()
@@ -370,6 +372,21 @@ class State:
     def me(self) -> Life:
         """This node's life."""
         return Life(self.engine.local, self.settings.boot)
+
+    @property
+    def identity(self) -> NodeIdentity | None:
+        """This node as the others shall lock and link it; None before the engine has told.
+
+        The configuration gives A another address while A is in a group. Its own kernel keeps the old one, pinned by the
+        links; B, which joins now, must not link A at an address that A's life does not have (law 4). So A goes on under
+        its old address until it is in no group, and B's join is refused or waits till then.
+        """
+        node = self.engine.node(self.engine.local)
+        if node is None:
+            return None
+        if self.standing is not None and any(local.region for local in self.locals.values()):
+            return self.standing
+        return NodeIdentity(node.number, node.address, self.settings.port, node.name)
 
     @property
     def member(self) -> ViewMember:

@@ -39,6 +39,8 @@ from protocol.identity import UNKNOWN_BOOT, Life, Ring
 TaggedWord: TypeAlias = GroupWord | Fenced | Lost | Identify | Goodbye
 """A word that is said in a change."""
 Rule: TypeAlias = Callable[[Group, Life, TaggedWord], Group]
+MOST_GROUPS = 2048
+"""Groups of a cluster; a MOUNT that would make one more is refused. With 254 members each they fit a statement."""
 
 
 class Heard(Enum):

@@ -25,6 +25,10 @@ SECOND_CHANCE = 2.0
 """Seconds that a withdrawal may take before its client is answered without it."""
 CHECK_FIRST, CHECK_MOST = 0.05, 1.0
 """Seconds between looks at a device that is to become free."""
+MOST_FILESYSTEMS = 1024
+"""Filesystems that this node may use at once; what was found in the kernel at start is kept in any case."""
+MOST_SERVICES = 1024
+"""Services (mounts, tools, holders) that one filesystem may have on this node at once."""
 TOOLS = frozenset({"fsck.ocfs2", "tunefs.ocfs2", "mkfs.ocfs2", "debugfs.ocfs2", "defragfs.ocfs2"})
 
 

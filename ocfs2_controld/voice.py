@@ -1,11 +1,14 @@
 """The channel as the mind hears and speaks it: envelopes, whole, in the place of pieces of bytes."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from libo2cb.engine.port import ChannelDown, ChannelEvent, ChannelMembers, ChannelPort, ChannelRing, Delivered
 from ocfs2_controld.events import Garbled, Heard
 from protocol.group import Assembler, BadEnvelope, Envelope, ViewMember, encode
+
+MOST_EVENTS: Final = 100_000
+"""Events that may wait for the mind."""
 
 ChannelSaid: TypeAlias = ChannelMembers | ChannelRing | ChannelDown | Heard | Garbled
 
@@ -16,11 +19,22 @@ class Voice:
     Args:
         port: the channel.
         tell: takes events, in the channel's order.
+        waiting: how many events the mind has not taken yet.
+        abandon: begins to close the port, when those are too many.
     """
 
-    def __init__(self, port: ChannelPort, tell: Callable[[ChannelSaid], None]) -> None:
+    def __init__(
+        self,
+        port: ChannelPort,
+        tell: Callable[[ChannelSaid], None],
+        waiting: Callable[[], int],
+        abandon: Callable[[], None],
+    ) -> None:
         self._port = port
         self._tell = tell
+        self._waiting = waiting
+        self._abandon = abandon
+        self._abandoned = False
         self._assemblers: dict[ViewMember, Assembler] = {}
         self._serial = 0
 
@@ -39,6 +53,11 @@ class Voice:
         await self._port.close()
 
     def _hear(self, event: ChannelEvent) -> None:
+        if self._abandoned:
+            return
+        if self._waiting() >= MOST_EVENTS:
+            self._give_up()
+            return
         match event:
             case Delivered(sender, payload):
                 self._assemble(ViewMember(sender.node, sender.pid), payload)
@@ -51,6 +70,19 @@ class Voice:
             case ChannelRing():
                 pass
         self._tell(event)
+
+    def _give_up(self) -> None:
+        """Leave the channel for good: for the others a daemon that is away, whose node they fence in time (law 8).
+
+        A's kernel call never returns, and the cluster goes on. No word may be left out, or A's table would be another;
+        and A cannot keep them all.
+        """
+        self._assemblers.clear()
+        self._abandoned = True
+        self._abandon()
+        self._tell(
+            ChannelDown(f"{MOST_EVENTS} events wait here, so that it is too far behind to go on: restart this daemon")
+        )
 
     def _assemble(self, sender: ViewMember, payload: bytes) -> None:
         try:

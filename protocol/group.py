@@ -27,6 +27,10 @@ PIECE = 64 * 1024
 """Size of an envelope in bytes, at most."""
 MOST = 64 * 1024 * 1024
 """Size of a document in bytes, at most: bounds what a broken sender can make us keep."""
+MOST_GROUPS = 4096
+"""Groups of a table, or claims of a statement, at most. Nodes refuse mounts long before."""
+MOST_LIVES = 1024
+"""Lives in one list of a table, nodes of a configuration, members of a view, at most."""
 _MAGIC = b"o2gm"
 _HEAD = struct.Struct("<4sBBHHI")
 
@@ -442,8 +446,14 @@ def _to_identity(value: Json) -> NodeIdentity:
     return NodeIdentity(_is_int(number), _is_text(address), _is_int(port), _is_text(name))
 
 
+def _few(value: Json, what: str, most: int) -> Json:
+    if len(value) > most:
+        raise BadEnvelope(f"{len(value)} {what} are more than {most}")
+    return value
+
+
 def _to_lives(value: Json) -> tuple[Life, ...]:
-    return tuple(_to_life(x) for x in _is_list(value))
+    return tuple(_to_life(x) for x in _few(_is_list(value), "lives", MOST_LIVES))
 
 
 def _to_start(value: Json) -> StartName:
@@ -459,7 +469,7 @@ def _to_member(value: Json) -> ViewMember:
 def _to_view(value: Json) -> View:
     sequence, representative, members = _is_list(value, 3)
     ring = Ring(_is_int(sequence), _is_int(representative))
-    return View(ring, tuple(_to_member(m) for m in _is_list(members)))
+    return View(ring, tuple(_to_member(m) for m in _few(_is_list(members), "members", MOST_LIVES)))
 
 
 def _to_group(value: Json) -> Group:
@@ -480,7 +490,7 @@ def _to_group(value: Json) -> Group:
 
 def _to_table(value: Json) -> GroupTable:
     v = _is_map(value)
-    groups = {fs: _to_group(g) for fs, g in _is_map(v["groups"]).items()}
+    groups = {fs: _to_group(g) for fs, g in _few(_is_map(v["groups"]), "groups", MOST_GROUPS).items()}
     return GroupTable(
         FrozenMap(groups), _to_lives(v["fenced"]), _to_lives(v["unseen"]), _to_start(v["newest"]), _to_start(v["named"])
     )
@@ -499,10 +509,10 @@ def _to_statement(v: Mapping[str, Json]) -> Statement:
         nonce=_is_text(v["nonce"]),
         identity=_to_identity(v["identity"]),
         blocks=bytes.fromhex(_is_text(v["blocks"])),
-        configured=tuple(_is_int(n) for n in _is_list(v["configured"])),
+        configured=tuple(_is_int(n) for n in _few(_is_list(v["configured"]), "nodes", MOST_LIVES)),
         table=None if v["table"] is None else _to_table(v["table"]),
-        claims=FrozenMap({fs: _to_claim(c) for fs, c in _is_map(v["claims"]).items()}),
-        away=tuple(_is_int(n) for n in _is_list(v["away"])),
+        claims=FrozenMap({fs: _to_claim(c) for fs, c in _few(_is_map(v["claims"]), "claims", MOST_GROUPS).items()}),
+        away=tuple(_is_int(n) for n in _few(_is_list(v["away"]), "nodes", MOST_LIVES)),
         doubt=_is_bool(v["doubt"]),
     )
 

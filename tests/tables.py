@@ -83,7 +83,11 @@ ADVANCE = (
 RECONCILE = (
     *(Arrow(p, Phase.RECOVER, "change: a member is lost, away or restarted") for p in Phase if p is not Phase.RECOVER),
     Arrow(Phase.LOCK, Phase.RUN, "change: the joiner is gone"),
-    *(Arrow(p, Phase.STOP, "change: a member is stopped for itself") for p in (Phase.RUN, Phase.LOCK, Phase.START)),
+    *(
+        Arrow(p, Phase.STOP, "change: one is stopped for itself, or all run and nobody is lost")
+        for p in Phase
+        if p is not Phase.STOP
+    ),
 )
 """What `change.reconcile` makes of a group in a change of membership."""
 

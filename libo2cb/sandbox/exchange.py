@@ -1,13 +1,15 @@
 """Who is connected to the hub, and what passes between them and the model.
 
-The hub never waits for a client. What one does not read is buffered, up to MAX_UNREAD bytes; then it is dropped, with a
-line in the history and on stderr, and is for the others a dead process.
+The hub never waits for a client. What one does not read is buffered, up to MAX_UNREAD bytes; what is held back from it,
+or from its engine while that hangs, waits up to MAX_WAITING events. Then it is dropped, with a line in the history and
+on stderr, and is for the others a dead process.
 """
 
 import asyncio
 import base64
 import os
 import sys
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -20,6 +22,10 @@ from libo2cb.sandbox.plan import Plan
 from libo2cb.sandbox.skew import Skew
 
 MAX_UNREAD: Final = 8 * 1024 * 1024
+MAX_WAITING: Final = 20_000
+"""Events that may wait for one listener, or words of one for an engine that hangs."""
+MAX_WORDS: Final = 1000
+"""Control words of one connection that may wait for their answer."""
 MAX_NAME: Final = 128
 
 Word: TypeAlias = Callable[[Json], Awaitable[Json]]
@@ -73,6 +79,7 @@ class Exchange:
         self.answered = asyncio.Event()
         self._connected: dict[Connection, Listener] = {}
         self._words: dict[Connection, asyncio.Task[None]] = {}
+        self._waiting: Counter[Connection] = Counter()
         self._plan = plan
         self._changed = changed
         self._timers: dict[Key, asyncio.TimerHandle] = {}
@@ -115,6 +122,8 @@ class Exchange:
 
     def pump(self) -> None:
         """Give each stream that may deliver its moment."""
+        for listener in [x for k, x in self.listeners.items() if self._is_behind(k)]:
+            self._drop(listener, f"more than {MAX_WAITING} events wait for it")
         busy = self._busy()
         for key in self.model.pending():
             if key in self.listeners and key not in self._timers and self.skew.may(key, busy):
@@ -143,12 +152,16 @@ class Exchange:
             self._listen(connection, message)
         else:
             # One connection's control words are done one after the other.
+            if self._waiting[connection] >= MAX_WORDS or connection.unsent > MAX_UNREAD:
+                raise ValueError("more words, or answers that were not read, than one connection may have waiting")
+            self._waiting[connection] += 1
             before = self._words.get(connection)
             self._words[connection] = asyncio.create_task(self._answer(connection, message, control, before))
 
     def lost(self, connection: Connection) -> None:
         """A connection has ended: whoever was behind it is dead."""
         self._words.pop(connection, None)
+        self._waiting.pop(connection, None)
         listener = self._connected.get(connection)
         if listener is not None:
             self._detach(listener, "died")
@@ -174,6 +187,9 @@ class Exchange:
         except (ValueError, KeyError, TypeError) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             connection.say({"error": f"the hub does not understand this: {what}"})
+        finally:
+            if connection in self._waiting:
+                self._waiting[connection] -= 1
 
     def _listen(self, connection: Connection, hello: Json) -> None:
         name = hello["listener"]
@@ -257,14 +273,17 @@ class Exchange:
             listener.sent += 1
             listener.connection.say(event_to_json(event))
             if listener.connection.unsent > MAX_UNREAD:
-                self._drop(listener)
+                self._drop(listener, f"it has not read {MAX_UNREAD} bytes of what it was sent")
                 return
 
-    def _drop(self, listener: Listener) -> None:
+    def _is_behind(self, key: Key) -> bool:
+        port = self.model.ports.get(key)
+        return port is not None and max(len(port.queue), len(port.outbox)) > MAX_WAITING
+
+    def _drop(self, listener: Listener, why: str) -> None:
         key = listener.key
         print(  # noqa: T201 (stderr is the hub's log)
-            f"hub: dropped {key.listener}.{key.stream} of node {key.node} (pid {listener.pid}): "
-            f"it has not read {MAX_UNREAD} bytes of what it was sent",
+            f"hub: dropped {key.listener}.{key.stream} of node {key.node} (pid {listener.pid}): {why}",
             file=sys.stderr,
             flush=True,
         )

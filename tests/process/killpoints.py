@@ -2,6 +2,7 @@
 
     python -m tests.process.killpoints --list                 the sites of all scenes
     python -m tests.process.killpoints --scene death          one kill for each site of a scene
+    python -m tests.process.killpoints --site "flock run/"    only sites whose line in the list has this text
     python -m tests.process.killpoints --all                  also for each path and each count behind a site
 
 A scene is recorded first, twice; a site is a call that both recordings have. Then for each site: the scene again with
@@ -12,19 +13,20 @@ import argparse
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.process.killscenes import POINT, SCENES, Scene, Stage
+from tests.process.killscenes import SCENES, Scene, Stage
 from tests.process.killsites import Places, Shot, Site, Strace, calls, killed_at, shots
-from tests.process.lab import DAEMONS, OCFS2, Daemon, Lab, Node, until
+from tests.process.lab import CLUSTER, DAEMONS, Daemon, Lab, Node, until
 
 if TYPE_CHECKING:
     from libo2cb.service.report import Ocfs2Report
+    from libo2cb.service.report_groups import Lost
 
 TRIES: Final = 3
 """A site that is chosen by count may be missed, where calls came in another order: then it is tried again."""
@@ -97,19 +99,21 @@ class Range:
             for shot in shots(calls(trace.lines(), places), self.scene.name, daemon, each=each)
         ]
 
-    def kill(self, shot: Shot) -> Kill:
+    def kill(self, shot: Shot, tries: int = TRIES) -> Kill:
         """Kill at a site, restart, judge.
 
         Raises:
             MissedError: the daemon was never killed there.
             AssertionError: what came after was wrong; the text names the site.
         """
-        for tried in range(1, TRIES + 1):
+        for tried in range(1, tries + 1):
             start = time.monotonic()
             try:
                 died = self._once(shot)
             except AssertionError as error:
-                raise AssertionError(f"after a kill before {shot.site} (call {shot.when} of a thread): {error}") from error
+                raise AssertionError(
+                    f"after a kill before {shot.site} (call {shot.when} of a thread): {error}"
+                ) from error
             if any(site == shot.site for site in died):
                 return Kill(shot.site, tried, time.monotonic() - start)
         raise MissedError(f"not killed before {shot.site}, but before {', '.join(map(str, died)) or 'nothing'}")
@@ -122,9 +126,7 @@ class Range:
         output = self.lab.sandbox.root / f"{stage.volume.label}.strace"
         strace = Strace.killer(victim.pid, output, shot, places)
         self.scene.begin(stage)
-        until(
-            f"{self.scene.name} is over, or {daemon} is killed", lambda: not victim.alive() or self.scene.over(stage)
-        )
+        until(f"{self.scene.name} is over, or {daemon} is killed", lambda: not victim.alive() or self.scene.over(stage))
         died: list[Site] = []
         if victim.alive():
             strace.stop()
@@ -153,17 +155,10 @@ class Range:
             node.ready()
         self._fence()
         self.lab.rest()
-        # The kernel's view, not the daemons': what is mounted, what stands in the trees.
+        addresses = {node["name"]: node["address"] for node in self.lab.hub("status")["nodes"]}
+        on = {node.name: addresses[node.name] for node in self._on()}
         for node in self._on():
-            node.until_ocfs2("its running groups are what it mounts, and its regions", lambda r, n=node: _agrees(n, r))
-        on = {node.name for node in self._on()}
-        for node in self._on():
-            until(f"{node.name}'s tree has the nodes that are on", lambda n=node: set(n.addresses()) == on)
-            addresses = {n["name"]: n["address"] for n in self.lab.hub("status")["nodes"] if n["name"] in on}
-            until(f"{node.name}'s tree has their addresses", lambda n=node, a=addresses: n.addresses() == a)
-            for fs in _regions(node):
-                dead = {e.name for e in fs.iterdir() if e.is_symlink()} - on
-                assert not dead, f"{node.name} links {dead}, who are off"
+            _is_consistent(node, on)
         broken = self.lab.breaches(at_rest=True)
         assert not broken, broken
 
@@ -201,3 +196,105 @@ class Range:
 def _waits(node: Node) -> list["Lost"]:
     report = node.until_ocfs2("it is ready", lambda r: r.ready)
     return [lost for lost in (*report.unfenced, *(lost for g in report.groups for lost in g.lost)) if not lost.fenced]
+
+
+def _is_consistent(node: Node, on: dict[str, str]) -> None:
+    """The kernel's view beside the daemon's: mounts, regions, links, nodes. `on`: addresses of those who are on."""
+    node.until_ocfs2("its running groups are what it mounts, and its regions", lambda r: _agrees(node, r))
+    until(f"{node.name}'s tree is {on}", lambda: node.addresses() == on)
+    for region in _regions(node):
+        dead = {e.name for e in region.iterdir() if e.is_symlink()} - set(on)
+        assert not dead, f"{node.name} links {dead}, who are off"
+
+
+def _regions(node: Node) -> list[Path]:
+    heartbeat = node.home.root / "kernel" / "tree" / CLUSTER / "heartbeat"
+    return [entry for entry in heartbeat.iterdir() if entry.is_dir()]
+
+
+def _agrees(node: Node, report: "Ocfs2Report") -> bool:
+    """Whether mount table, running groups and regions are of the same filesystems."""
+    mounted = {mount.uuid for mount in node.mounts.entries()}
+    running = {group.fs for group in report.groups if group.here and group.state == "running"}
+    here = {group.fs for group in report.groups if group.here}
+    return mounted == running == here == {region.name for region in _regions(node)}
+
+
+def share(all_shots: Iterable[Shot], size: int) -> list[Shot]:
+    """So many of them, by a hash of the site: the same ones on each machine and in each run."""
+    by_hash = sorted(all_shots, key=lambda shot: hashlib.sha256(str(shot.site).encode()).digest())
+    return sorted(by_hash[:size], key=lambda shot: shot.site)
+
+
+def run(scene: Scene, size: int | None, *, each: bool = False) -> tuple[list[Kill], int]:
+    """Kill at a share of a scene's sites (None: at all). The kills, and how many there were to make.
+
+    Raises:
+        AssertionError: one of them was not survived as it should be, or missed.
+    """
+    with Range.open(scene) as it:
+        found = it.record(each=each)
+        chosen = found if size is None else share(found, size)
+        return [it.kill(shot) for shot in chosen], len(found)
+
+
+def _list(scenes: Iterable[Scene], *, each: bool) -> None:
+    total = 0
+    for scene in scenes:
+        with Range.open(scene) as it:
+            found = it.record(each=each)
+        for shot in found:
+            by = shot.path or "by count"
+            print(f"{shot.site}   [{by}, {shot.when}]")
+        print(f"{scene.name}: {len(found)} sites", flush=True)
+        total += len(found)
+    print(f"{total} sites in all")
+
+
+def _kill(scenes: Iterable[Scene], *, each: bool, size: int | None, only: str) -> int:
+    """Kill at all of them; how many failed. After a failure the scene goes on in a new lab."""
+    failed = made = 0
+    for scene in scenes:
+        left: list[Shot] | None = None
+        while left is None or left:
+            try:
+                with Range.open(scene) as it:
+                    if left is None:
+                        found = it.record(each=each)
+                        wanted = [shot for shot in found if only in str(shot.site)]
+                        left = wanted if size is None else share(wanted, size)
+                        print(f"{scene.name}: {len(left)} of {len(found)} sites", flush=True)
+                    while left:
+                        kill = it.kill(left.pop(0))
+                        made += 1
+                        tries = f", at the {kill.tries}. try" if kill.tries > 1 else ""
+                        print(f"  {kill.seconds:4.1f} s  {kill.site}{tries}", flush=True)
+            except AssertionError as error:
+                failed += 1
+                print(f"  FAILED {error}", flush=True)
+                if left is None:
+                    break
+    print(f"{made} kills survived, {failed} failed")
+    return failed
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.process.killpoints", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--scene", action="append", choices=[s.name for s in SCENES], help="only this one")
+    parser.add_argument("--all", action="store_true", help="each path and count behind a site, not only the first")
+    parser.add_argument("--list", action="store_true", help="list the sites, kill nobody")
+    parser.add_argument("--share", type=int, metavar="N", help="only N sites of each scene, by a hash of the site")
+    parser.add_argument("--site", default="", metavar="TEXT", help="only sites whose line in --list has this text")
+    options = parser.parse_args()
+    scenes = [s for s in SCENES if options.scene is None or s.name in options.scene]
+    if options.list:
+        _list(scenes, each=options.all)
+        return 0
+    return 1 if _kill(scenes, each=options.all, size=options.share, only=options.site) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

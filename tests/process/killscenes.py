@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from libo2cb.sandbox.homes import Settings
-from tests.process.lab import DAEMONS, O2CB, OCFS2, Lab, Tool, Volume
+from tests.process.lab import O2CB, OCFS2, Lab, Tool, Volume
 
 MANUAL: Final = Settings(fencing="manual")
 COMMAND: Final = Settings(join_delay=0.5)
@@ -65,7 +65,6 @@ class Scene:
         before: what happens before strace is attached.
         begin: what the scene is; returns without waiting for n1.
         over: whether all has happened, where nobody was killed.
-        back: whether n2 went off in it.
     """
 
     name: str
@@ -120,14 +119,14 @@ SCENES: Final = (
         COMMAND,
         _nothing,
         _mount("n1"),
-        lambda s: s.ended() and s.finished(1) and s.logged("mount_seen"),
+        lambda s: s.ended() and s.finished(1) and s.logged("mount_result", code=0),
     ),
     Scene(
         "join",
         COMMAND,
         lambda s: s.mount("n2"),
         _mount("n1"),
-        lambda s: s.ended() and s.finished(2) and s.logged("mount_seen"),
+        lambda s: s.ended() and s.finished(2) and s.logged("mount_result", code=0),
     ),
     Scene(
         "welcome",
@@ -155,5 +154,3 @@ SCENES: Final = (
 )
 """By story: the first mount, a mount where another has it, another's mount, unmount beside another, another's unmount,
 another's death under its mount, and its return with a new address while its link still stands."""
-
-__all__ = ["COMMAND", "DAEMONS", "MANUAL", "POINT", "SCENES", "Scene", "Stage"]

@@ -134,9 +134,10 @@ class Places:
         ours = [p for t in texts if (p := self._watched(t))]
         if not ours:
             return None
-        # Of rename(aside, tree) the tree tells more.
-        path = next((p for p in ours if "/aside/" not in p), ours[-1])
-        return Call(thread, name, path, re.sub(r"\d+", "N", path.removeprefix("{home}/").replace("{fs}", "FS")), nth)
+        # Of rename(aside, tree) the tree tells more; -P looks at its first path only.
+        telling = next((p for p in ours if "/aside/" not in p), ours[-1])
+        path = ours[0] if name == "rename" else telling
+        return Call(thread, name, path, re.sub(r"\d+", "N", telling.removeprefix("{home}/").replace("{fs}", "FS")), nth)
 
     def _watched(self, text: str) -> str | None:
         inside = text.removeprefix(f"{self.home}/")

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from libo2cb.service.report import Group
 
 __all__ = [
+    "CLUSTER",
     "DAEMONS",
     "KEEP",
     "O2CB",

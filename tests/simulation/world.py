@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from errno import EAGAIN, EIO
 from errno import errorcode as errno_names
+from functools import lru_cache
 
 from libo2cb.engine.model import Cluster, Key, State, Stream
-from libo2cb.engine.port import ChannelDown, ChannelMembers, ChannelRing, ConfiguredNode, Delivered
+from libo2cb.engine.port import ChannelDown, ChannelMembers, ChannelRing, ConfiguredNode, Delivered, Members
 from libo2cb.events import Log
 from o2cb_controld import actions as o2do
 from o2cb_controld import events as o2ev
@@ -26,15 +27,28 @@ from ocfs2_controld.state import State as OcState
 from protocol import ordering
 from protocol.client import Mount, MountResult, Unmount
 from protocol.frozen import FrozenMap
-from protocol.group import Assembler, BadEnvelope, ViewMember, encode
+from protocol.group import Assembler, BadEnvelope, Envelope, ViewMember, encode
 from protocol.handshake import standard
 from protocol.identity import NodeIdentity
+from tests.laws.history import Client as Mounts
+from tests.laws.history import Engine, Kernel, Process
 from tests.simulation.kernel_model import KernelModel, Refusal
 
 CLUSTER, PORT = "demo", 7777
+KEPT = 1000
+"""Envelopes that are kept decoded."""
 O2CB, OCFS2 = "o2cb_controld", "ocfs2_controld"
 
 
+_CALLS = {
+    ocev.Call.MAKE_REGION: Kernel.MAKE_REGION,
+    ocev.Call.REMOVE_REGION: Kernel.REMOVE_REGION,
+    ocev.Call.LINK: Kernel.LINK,
+    ocev.Call.UNLINK: Kernel.UNLINK,
+}
+
+
+@lru_cache
 def uuid(fs: str) -> str:
     """The UUID of a filesystem that stories call F, G, ..."""
     return (fs.encode().hex().upper() * 32)[:32]
@@ -70,6 +84,8 @@ class SimNode:
     ocfs2_todo: deque[ocdo.Action] = field(default_factory=deque)
     ocfs2_inbox: list[ocev.Event] = field(default_factory=list)
     ocfs2_pid: int = 0
+    paused: set[str] = field(default_factory=set)
+    o2cb_inbox: list[o2ev.MindEvent] = field(default_factory=list)
     connection: int = 0
     to_o2cb: deque[ordering.OrderingMessage] = field(default_factory=deque)
     to_ocfs2: deque[tuple[ordering.OrderingMessage, int | None]] = field(default_factory=deque)
@@ -124,6 +140,11 @@ class World:
         self.join_delay = 0.0
         self.mount_seconds = 300.0
         self.ports: dict[int, int] = {}
+        self._decoded: dict[bytes, Envelope] = {}
+        self._whole: set[bytes] = set()
+
+    def fact(self, node: int, kind: Kernel | Engine | Process | Mounts, /, **fields: object) -> None:
+        """Something has happened to a node that the judges of the laws want to know; here nobody listens."""
 
     # power and processes
 
@@ -132,6 +153,8 @@ class World:
         node = self.nodes[number]
         node.power = True
         node.boots += 1
+        address = self.engine.configured(number).address
+        self.fact(number, Engine.BOOTED, number=number, boot=node.boot, address=address)
         self.engine.start_engine(number, singleton=singleton)
         self.start_o2cb(number)
         self.start_ocfs2(number)
@@ -142,6 +165,7 @@ class World:
         if not node.power:
             return
         node.power = False
+        self.fact(number, Engine.DIED, cause="its power is off")
         self.engine.power_off(number, unreceived=tuple(unreceived))
         self.nodes[number] = SimNode(number, node.name, boots=node.boots)
 
@@ -149,7 +173,9 @@ class World:
         """Start o2cb_controld."""
         node = self.nodes[number]
         node.o2cb = O2State(driver="sandbox", port=self.ports.get(number, PORT))
-        self.engine.listen(number, O2CB, self._pid())
+        pid = self._pid()
+        self.fact(number, Process.STARTED, daemon=O2CB, pid=pid, incarnation=f"i{pid}", boot=node.boot)
+        self.engine.listen(number, O2CB, pid)
 
     def start_ocfs2(self, number: int) -> None:
         """Start ocfs2_controld: it reads mount table and kernel before anything else."""
@@ -167,10 +193,12 @@ class World:
             mount_seconds=self.mount_seconds,
         )
         node.ocfs2 = ocmind.begin(settings)
+        names = {"daemon": OCFS2, "incarnation": settings.incarnation, "boot": node.boot}
+        self.fact(number, Process.STARTED, pid=node.ocfs2_pid, **names)
         regions: dict[str, tuple[int, ...]] = {}
         for region in node.kernel.regions:
-            names = [n for r, n in node.kernel.links if r == region]
-            numbers = [n.number for n in node.kernel.nodes if n.name in names]
+            linked = [n for r, n in node.kernel.links if r == region]
+            numbers = [n.number for n in node.kernel.nodes if n.name in linked]
             regions[region] = tuple(sorted(numbers))
         self.ocfs2(number, self._mount_table(node), ocev.KernelFound(FrozenMap(regions)))
         self.engine.listen(number, OCFS2, node.ocfs2_pid)
@@ -180,6 +208,9 @@ class World:
         """Kill -9: what it sent stays readable, its descriptors are closed."""
         node = self.nodes[number]
         node.o2cb = None
+        self.fact(number, Process.KILLED, daemon=O2CB)
+        node.paused.discard(O2CB)
+        node.o2cb_inbox.clear()
         node.o2cb_todo.clear()
         node.kernel = node.kernel.close_all("o2cb")
         node.to_o2cb.clear()
@@ -189,6 +220,8 @@ class World:
         """Kill -9: its descriptors are closed, also those it had not read; its clients see the end."""
         node = self.nodes[number]
         node.ocfs2 = None
+        self.fact(number, Process.KILLED, daemon=OCFS2)
+        node.paused.discard(OCFS2)
         node.ocfs2_todo.clear()
         node.ocfs2_inbox.clear()
         node.kernel = node.kernel.close_all("ocfs2").close_all("socket")
@@ -203,6 +236,21 @@ class World:
             if node.o2cb is not None:
                 self.o2cb(number, o2ev.Closed(connection))
         self.engine.process_died(number, OCFS2)
+
+    def pause(self, number: int, daemon: str) -> None:
+        """SIGSTOP: the daemon does nothing more, and what it is told waits."""
+        self.nodes[number].paused.add(daemon)
+
+    def go_on(self, number: int, daemon: str) -> None:
+        """SIGCONT."""
+        node = self.nodes[number]
+        node.paused.discard(daemon)
+        if daemon == OCFS2:
+            self.ocfs2(number)
+            return
+        waiting, node.o2cb_inbox = node.o2cb_inbox, []
+        for event in waiting:
+            self.o2cb(number, event)
 
     def _pid(self) -> int:
         self.pids += 1
@@ -227,7 +275,8 @@ class World:
         """Unmount: the mount goes, then UNMOUNT is sent, unless the client is one that forgets it."""
         node = self.nodes[number]
         if service == "ocfs2":
-            node.mounts.pop(fs, None)
+            for point in node.mounts.pop(fs, ()):
+                self.fact(number, Mounts.UNMOUNTED, fs=uuid(fs), mount_point=point)
             self.tell(f"n{number} kernel: {fs} unmounted")
         if node.ocfs2 is None:
             return
@@ -276,6 +325,7 @@ class World:
         client.mounted = True
         points = node.mounts.setdefault(client.fs, [])
         points.append(f"/mnt/{client.fs}{len(points) or ''}")
+        self.fact(number, Mounts.MOUNTED, fs=uuid(client.fs), mount_point=points[-1])
         self.tell(f"n{number} kernel: {client.fs} mounted")
         node.ocfs2_inbox.append(self._mount_table(node))
         if tell_daemon:
@@ -295,6 +345,9 @@ class World:
         node = self.nodes[number]
         if node.o2cb is None:
             return
+        if O2CB in node.paused:
+            node.o2cb_inbox.append(event)
+            return
         node.o2cb, todo = o2mind.step(node.o2cb, self.now, event)
         node.o2cb_todo.extend(todo)
         while node.o2cb_todo and not self.careful:
@@ -305,6 +358,8 @@ class World:
         node = self.nodes[number]
         if node.ocfs2 is not None:
             node.ocfs2_inbox.extend(events)
+        if OCFS2 in node.paused:
+            return
         while (state := node.ocfs2) is not None and (node.ocfs2_inbox or node.ocfs2_todo):
             if not node.ocfs2_todo:
                 taken, node.ocfs2_inbox = node.ocfs2_inbox, []
@@ -354,9 +409,11 @@ class World:
                     self._fault(node, "rmdir", name)
                     node.kernel = node.kernel.remove_node(name)
                 except Refusal as e:
+                    self.fact(number, Kernel.REMOVE_NODE, name=name, errno=e.errno)
                     self.tell(f"n{number} o2cb: rmdir {name}: {errno_names[e.errno]}")
                     self.o2cb(number, o2ev.Refused(n, e.errno))
                 else:
+                    self.fact(number, Kernel.REMOVE_NODE, name=name, errno=0)
                     self.tell(f"n{number} o2cb: rmdir {name}")
                     self.o2cb(number, o2ev.Removed(n, name))
             case o2do.Grant(connection, request, n):
@@ -400,11 +457,23 @@ class World:
             self._fault(node, "mkdir", identity.name)
             node.kernel = node.kernel.make_node(identity, local)
         except Refusal as e:
+            self.fact(node.number, Kernel.MAKE_NODE, name=identity.name, errno=e.errno)
             self.tell(f"n{node.number} o2cb: mkdir {identity.name}: {errno_names[e.errno]}")
             self.o2cb(node.number, o2ev.Refused(identity.number, e.errno))
         else:
+            self._made(node.number, identity, local)
             self.tell(f"n{node.number} o2cb: mkdir {identity.name} {identity.address}")
             self.o2cb(node.number, o2ev.Made(identity.number, identity, local))
+
+    def _made(self, number: int, identity: NodeIdentity, local: bool) -> None:
+        self.fact(number, Kernel.MAKE_NODE, name=identity.name, errno=0)
+        attributes: list[tuple[str, object]] = [
+            ("ipv4_port", identity.port),
+            ("ipv4_address", identity.address),
+            ("num", identity.number),
+        ]
+        for attribute, value in (*attributes, *((("local", 1),) if local else ())):
+            self.fact(number, Kernel.SET_NODE, name=identity.name, attribute=attribute, value=value, errno=0)
 
     def _ocfs2_act(self, node: SimNode) -> None:
         action = node.ocfs2_todo.popleft()
@@ -414,7 +483,10 @@ class World:
                 self._note(node, OCFS2, action)
             case ocdo.Multicast(envelope):
                 self.serial += 1
-                for piece in encode(envelope, self.serial):
+                pieces = list(encode(envelope, self.serial))
+                if len(pieces) == 1:
+                    self._whole.add(pieces[0])
+                for piece in pieces:
                     self.engine.send(number, OCFS2, piece)
             case ocdo.LeaveChannel():
                 self.engine.leave(number, OCFS2)
@@ -447,6 +519,7 @@ class World:
                 self.tell(f"n{number} ocfs2: shutdown {'yes' if allow else 'no'}: {reason}")
                 self.engine.answer_shutdown(number, OCFS2, question, allow=allow, reason=reason)
             case ocdo.PowerOff(why):
+                self.fact(number, Kernel.POWER_OFF, why=why, errno=0)
                 self.tell(f"n{number} ocfs2: resets this node: {why}")
                 self.power_off(number)
             case ocdo.Exit(_, why):
@@ -472,8 +545,10 @@ class World:
                 case ocev.Call.UNLINK:
                     node.kernel = node.kernel.unlink(fs, name)
         except Refusal as e:
+            self.fact(node.number, _CALLS[call], fs=fs, name=name, errno=e.errno)
             self.tell(f"{what}: {errno_names[e.errno]}")
             return ocev.KernelDone(call, fs, number, e.errno or EIO, errno_names[e.errno])
+        self.fact(node.number, _CALLS[call], fs=fs, name=name, errno=0)
         self.tell(what)
         return ocev.KernelDone(call, fs, number, 0, "")
 
@@ -483,34 +558,39 @@ class World:
         """Everything that can happen now without anybody's doing."""
         found: list[Choice] = []
         for node in self.nodes.values():
-            n = str(node.number)
-            if node.o2cb_todo:
-                found.append(("o2cb acts", n))
-            if node.ocfs2_todo or (self.careful and node.ocfs2_inbox):
-                found.append(("ocfs2 acts", n))
             if not node.power:
                 continue
-            both = node.o2cb is not None and node.ocfs2 is not None
-            if both and not node.connection and not node.to_ocfs2:
-                found.append(("connect", n))
-            if node.to_o2cb and node.o2cb is not None and not node.o2cb_todo:
-                found.append(("o2cb reads", n))
-            if node.to_ocfs2 and node.ocfs2 is not None and not node.ocfs2_todo:
-                found.append(("ocfs2 reads", n))
-            if node.connection and node.o2cb is None and not node.to_ocfs2 and not node.ocfs2_todo:
-                found.append(("disconnect", n))
-            if node.o2cb is not None and node.o2cb.alarm is not None and node.o2cb.alarm <= self.now:
-                found.append(("o2cb tick", n))
+            n = str(node.number)
+            o2cb = node.o2cb if O2CB not in node.paused else None
+            ocfs2 = node.ocfs2 if OCFS2 not in node.paused else None
+            if o2cb is not None:
+                if node.o2cb_todo:
+                    found.append(("o2cb acts", n))
+                if node.to_o2cb and not node.o2cb_todo:
+                    found.append(("o2cb reads", n))
+                if o2cb.alarm is not None and o2cb.alarm <= self.now:
+                    found.append(("o2cb tick", n))
+            if ocfs2 is not None:
+                if node.ocfs2_todo or (self.careful and node.ocfs2_inbox):
+                    found.append(("ocfs2 acts", n))
+                if node.to_ocfs2:
+                    if not node.ocfs2_todo:
+                        found.append(("ocfs2 reads", n))
+                elif node.o2cb is None:
+                    if node.connection and not node.ocfs2_todo:
+                        found.append(("disconnect", n))
+                elif not node.connection:
+                    found.append(("connect", n))
         for key in self.engine.pending():
             node = self.nodes[key.node]
             if not node.power or self.engine.engines[key.node].state is State.HUNG:
                 continue
             todo = node.o2cb_todo if key.listener == O2CB else node.ocfs2_todo
-            if not todo:
+            if not todo and key.listener not in node.paused:
                 found.append(("deliver", str(key.node), key.listener, key.stream.value))
         if not self.manual_fences:
             found.extend(("fence", str(i)) for i in range(len(self.fences)))
-        return [c for c in found if not self._is_held(c)]
+        return [c for c in found if not self._is_held(c)] if self.held else found
 
     def _is_held(self, choice: Choice) -> bool:
         node = f"n{choice[1]}"
@@ -584,12 +664,15 @@ class World:
         event = self.engine.deliver(*Key(number, listener, stream))
         if listener == O2CB:
             assert not isinstance(event, ChannelMembers | ChannelRing | Delivered | ChannelDown)
+            if isinstance(event, Members):
+                said = {"quorate": event.quorate, "members": event.members, "joined": event.joined, "left": event.left}
+                self.fact(number, Engine.MEMBERS, ring=str(event.ring), **said)
             self.o2cb(number, event)
             return
         if isinstance(event, Delivered):
             sender = ViewMember(event.sender.node, event.sender.pid)
             try:
-                envelope = node.assemblers.setdefault(sender, Assembler()).feed(event.payload)
+                envelope = self._read(node, sender, event.payload)
             except BadEnvelope as e:
                 self.ocfs2(number, ocev.Garbled(sender, str(e)))
                 return
@@ -597,6 +680,20 @@ class World:
                 self.ocfs2(number, ocev.Heard(sender, envelope))
             return
         self.ocfs2(number, event)
+
+    def _read(self, node: SimNode, sender: ViewMember, payload: bytes) -> Envelope | None:
+        """What this piece completes. A whole envelope is the same to each who reads it, and decoded once."""
+        if payload in self._decoded:
+            node.assemblers.pop(sender, None)
+            return self._decoded[payload]
+        assembler = node.assemblers.setdefault(sender, Assembler())
+        envelope = assembler.feed(payload)
+        if envelope is not None and payload in self._whole:
+            if len(self._decoded) > KEPT:
+                self._decoded.clear()
+                self._whole.clear()
+            self._decoded[payload] = envelope
+        return envelope
 
     # time
 
@@ -613,9 +710,9 @@ class World:
         """The moments at which some daemon wants to look again."""
         found: list[float] = []
         for node in self.nodes.values():
-            if node.o2cb is not None and node.o2cb.alarm is not None:
+            if node.o2cb is not None and O2CB not in node.paused and node.o2cb.alarm is not None:
                 found.append(node.o2cb.alarm)
-            if node.ocfs2 is not None:
+            if node.ocfs2 is not None and OCFS2 not in node.paused:
                 wake = ocmind.next_wake(node.ocfs2, self.now)
                 if wake is not None:
                     found.append(wake)
@@ -639,7 +736,7 @@ class World:
     def tick(self) -> None:
         """Tell every daemon that time has passed."""
         for number, node in self.nodes.items():
-            if node.o2cb is not None:
+            if node.o2cb is not None and O2CB not in node.paused:
                 self.o2cb(number, o2ev.Tick())
-            if node.ocfs2 is not None:
+            if node.ocfs2 is not None and OCFS2 not in node.paused:
                 self.ocfs2(number, ocev.Tick())

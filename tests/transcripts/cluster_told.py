@@ -1,7 +1,7 @@
 """The world that a cluster's story is told of: it collects the lines, and shows a node's state in words."""
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from libo2cb.events import Event, Log
 from ocfs2_controld.events import Event as MindEvent
@@ -16,7 +16,7 @@ _KINDS: Final = ("members", "lost", "away", "joiner", "queue")
 class Told(Judged):
     """The judged world, as a story tells it."""
 
-    def __init__(self, size: int, **options: object) -> None:
+    def __init__(self, size: int, **options: Any) -> None:
         self.lines: list[str] = []
         self.tells_locks = False
         self._seen: dict[str, Counter[int]] = {}

@@ -324,11 +324,13 @@ def test_a_lock_is_kept_closed_or_dropped_with_its_descriptor(tmp_path: Path) ->
 
         granter.send(to, ordering.Locked(1), 3)
         assert await following() == told.OrderingSaid(ordering.Locked(1), descriptor=True)
+        neighbour.taken()
         neighbour.keep(key)
         neighbour.drop()  # there is no other
         assert not granter.is_free(3)
         granter.send(to, ordering.Locked(2), 4)
         assert await following() == told.OrderingSaid(ordering.Locked(2), descriptor=True)
+        neighbour.taken()
         neighbour.drop()
         assert granter.is_free(4)
         granter.send(to, ordering.Waiting(5, "a change is queued"), 5)
@@ -345,6 +347,7 @@ def test_a_lock_is_kept_closed_or_dropped_with_its_descriptor(tmp_path: Path) ->
 
         granter.send(to, ordering.Locked(5), 3)
         await following()
+        neighbour.taken()
         neighbour.keep(key)
         to.close()
         gone = await following()

@@ -1,0 +1,119 @@
+"""The worlds that are searched.
+
+`ordering-*`: one node under test with its two real daemons, call by call; the others' daemons are real minds that do at
+once what they can, and play the part of the channel's other end. They die, come back, join and leave in any order.
+`group-*`: each node's ocfs2_controld is under test, o2cb_controld grants at once: its part is in the ordering worlds.
+"""
+
+from collections.abc import Mapping
+
+from tests.search.scene import Budget, Scene
+
+_ONE = frozenset((1,))
+
+
+def _ordering(name: str, about: str, budget: Budget, *, nodes: int = 2, mounted: tuple[int, ...] = (1, 2)) -> Scene:
+    others = tuple(range(2, nodes + 1))
+    # Clients and faults of the world come to the others, deaths of daemons to the node under test.
+    return Scene(
+        f"ordering-{name}",
+        about,
+        nodes,
+        budget,
+        mounted,
+        full=_ONE,
+        careful=_ONE,
+        quick=frozenset(others),
+        victims=others,
+        killed=(1,),
+        two_node=nodes == 2,
+    )
+
+
+ORDERING = (
+    _ordering("death", "n2 dies", Budget(off=1)),
+    _ordering("o-killed", "o2cb_controld is killed, n2 dies", Budget(off=1, kill_o=1)),
+    _ordering("c-killed", "ocfs2_controld is killed, n2 dies", Budget(off=1, kill_c=1)),
+    _ordering("both-killed", "each daemon is killed once, n2 dies", Budget(off=1, kill_o=1, kill_c=1)),
+    _ordering("leave", "n2 unmounts, and dies", Budget(off=1, umount=1)),
+    _ordering("mount", "n2 unmounts and mounts again", Budget(umount=1, mount=1)),
+    _ordering("join-o-killed", "n2 mounts, o2cb_controld is killed", Budget(mount=1, kill_o=1), mounted=(1,)),
+    _ordering("join-c-killed", "n2 mounts, ocfs2_controld is killed", Budget(mount=1, kill_c=1), mounted=(1,)),
+    _ordering("return", "n2 dies and comes back, at another address or not", Budget(off=1, back=1, move=1)),
+    _ordering("return-mount", "the same, and it mounts again", Budget(off=1, back=1, move=1, mount=1)),
+    _ordering(
+        "return-join",
+        "n2, which mounts nothing, dies, comes back at another address or not, and mounts",
+        Budget(off=1, back=1, move=1, mount=1),
+        mounted=(1,),
+    ),
+    _ordering("return-o-killed", "the same, o2cb_controld is killed", Budget(off=1, back=1, move=1, kill_o=1)),
+    _ordering("return-c-killed", "the same, ocfs2_controld is killed", Budget(off=1, back=1, move=1, kill_c=1)),
+    _ordering("two-deaths", "of three nodes, two die", Budget(off=2), nodes=3, mounted=(1, 2, 3)),
+)
+
+GROUPS = (
+    Scene("group2-join", "both mount", 2, Budget(mount=2)),
+    Scene("group2-join-leave", "n2 mounts, both unmount", 2, Budget(mount=1, umount=2), (1,)),
+    Scene("group2-give-up", "n2 mounts; deadline, or its client dies", 2, Budget(mount=1, deadline=1, client=1), (1,)),
+    Scene("group2-c-killed", "a daemon is killed", 2, Budget(kill_c=1), (1, 2)),
+    Scene("group2-join-c-killed", "n2 mounts, a daemon is killed", 2, Budget(mount=1, kill_c=1), (1,)),
+    Scene("group2-leave-c-killed", "one unmounts, a daemon is killed", 2, Budget(umount=1, kill_c=1), (1, 2)),
+    Scene("group2-grace", "a daemon is killed and away for too long", 2, Budget(kill_c=1, grace=1), (1, 2)),
+    Scene(
+        "group2-expelled",
+        "n2 mounts nothing; its daemon is killed, and expelled for what it owes",
+        2,
+        Budget(kill_c=1, grace=1),
+        (1,),
+        victims=(1,),
+        killed=(2,),
+    ),
+    Scene("group2-death", "n2 mounts, a node dies", 2, Budget(mount=1, off=1), (1,), two_node=True),
+    Scene("group2-return", "a node dies and comes back", 2, Budget(off=1, back=1), (1, 2), two_node=True),
+    Scene("group2-cut", "the two lose sight of each other", 2, Budget(cut=1), (1, 2), victims=(1,), two_node=True),
+    Scene("group3-death", "a node dies", 3, Budget(off=1, unreceived=1), (1, 2, 3)),
+    Scene("group3-join", "n3 mounts", 3, Budget(mount=1), (1, 2)),
+    Scene("group3-join-death", "n3 mounts, a node dies", 3, Budget(mount=1, off=1), (1, 2)),
+    Scene(
+        "group3-join-loss",
+        "n3 mounts, n2, which does at once what it can, dies",
+        3,
+        Budget(mount=1, off=1),
+        (1, 2),
+        quick=frozenset((2,)),
+        victims=(2, 3),
+    ),
+    Scene("group3-cut", "n3 is cut off, and the network heals", 3, Budget(cut=1), (1, 2, 3), victims=(3,)),
+    Scene(
+        "group3-cut-one-side",
+        "the same, and n2 does at once what it can",
+        3,
+        Budget(cut=1),
+        (1, 2, 3),
+        quick=frozenset((2,)),
+        victims=(3,),
+    ),
+    Scene("group3-join-cut", "n2 mounts, n3 is cut off", 3, Budget(mount=1, cut=1), (1, 3), victims=(2, 3)),
+    Scene("group3-join-c-killed", "n3 mounts, a daemon is killed", 3, Budget(mount=1, kill_c=1), (1, 2)),
+    Scene("group3-return", "a node dies and comes back", 3, Budget(off=1, back=1), (1, 2, 3)),
+)
+
+SCENES: Mapping[str, Scene] = {s.name: s for s in (*ORDERING, *GROUPS)}
+
+SHORT = (
+    "ordering-death",
+    "ordering-o-killed",
+    "ordering-c-killed",
+    "ordering-leave",
+    "ordering-join-o-killed",
+    "ordering-join-c-killed",
+    "group2-join-leave",
+    "group2-give-up",
+    "group2-c-killed",
+    "group2-expelled",
+    "group2-death",
+    "group3-death",
+    "group3-join",
+)
+"""Each is searched to the end in a few seconds."""

@@ -1,0 +1,76 @@
+"""Small worlds searched to the end with the real minds; `python -m tests.search --all` for the larger ones."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from o2cb_controld import changes
+from ocfs2_controld import groupwork
+from ocfs2_controld.state import State
+from protocol.group import Group, Phase
+from tests.search.explore import Finding, search, story
+from tests.search.scene import Scene
+from tests.search.scenes import SCENES, SHORT
+
+
+def told(scene: Scene, findings: list[Finding]) -> str:
+    return "\n".join(line for finding in findings for line in story(scene, finding))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_no_state_of_a_small_world_breaks_a_law_and_each_has_a_way_to_rest(name: str) -> None:
+    scene = SCENES[name]
+    result = search(scene, 50_000)
+    assert not result.findings, told(scene, result.findings)
+    assert result.closed
+    assert result.rests
+
+
+@pytest.mark.parametrize("name", ["group2-join-leave", "group2-c-killed", "group2-death", "group3-death"])
+def test_the_reduction_loses_no_state_of_rest(name: str) -> None:
+    scene = SCENES[name]
+    whole = search(replace(scene, reduced=False), 50_000)
+    reduced = search(scene, 50_000)
+    assert whole.closed
+    assert reduced.endings == whole.endings
+    assert reduced.states < whole.states
+
+
+def test_two_searches_find_the_same_states() -> None:
+    one, two = (search(SCENES["ordering-o-killed"], 50_000) for _ in range(2))
+    assert (one.states, one.steps, one.rests, one.endings) == (two.states, two.steps, two.rests, two.endings)
+
+
+def test_a_search_that_is_cut_off_says_so() -> None:
+    result = search(SCENES["group2-death"], 50)
+    assert not result.closed
+    assert result.states == 50
+
+
+def test_a_start_that_does_not_wait_for_fencing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def may_start(state: State, g: Group) -> bool:
+        return state.good and (g.phase is Phase.START or not g.away)
+
+    monkeypatch.setattr(groupwork, "_may_start", may_start)
+    assert "law 11" in _first("group3-cut")
+
+
+def test_a_removal_that_does_not_look_at_the_links_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = changes.tell
+
+    def blind(state: Any, now: float, number: int, cue: changes.Cue, **rest: Any) -> object:
+        if cue is changes.Cue.LINKED:
+            return real(state, now, number, changes.Cue.FREE)
+        return real(state, now, number, cue, **rest)
+
+    monkeypatch.setattr(changes, "tell", blind)
+    assert "law 1" in _first("ordering-c-killed")
+
+
+def _first(name: str) -> str:
+    """The story of the first law that is broken."""
+    scene = SCENES[name]
+    result = search(scene, 50_000, first_only=True)
+    assert result.findings, f"{result.states} states, and nothing found"
+    return told(scene, result.findings[:1])
