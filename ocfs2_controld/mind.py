@@ -183,7 +183,9 @@ def _members(t: Turn, event: Members) -> None:
             ring=event.ring,
             quorate=event.quorate,
             members=frozenset(event.members),
-            left_at=engine.left_at.merge(dict.fromkeys(event.left, event.ring)),
+            # Without quorum it is rather this node that left: A is cut off alone, sees B and C "leave", and is back.
+            # B's daemon had died meanwhile; B itself was never away, and A must not call it lost.
+            left_at=engine.left_at.merge(dict.fromkeys(event.left if event.quorate else (), event.ring)),
             appeared=engine.appeared.merge(dict.fromkeys(event.joined, t.now)),
             gone_at=FrozenMap({n: engine.gone_at.get(n, t.now) for n in gone}),
             quorate_since=since,

@@ -71,7 +71,7 @@ class Engine:
         ring: the ring that the rest is said of; None before the first word.
         quorate: whether that ring has quorum.
         members: who is in it.
-        left_at: node to the ring in which it last left.
+        left_at: node to the ring in which it last left a part of the cluster that had quorum.
         appeared: node to when it last joined.
         gone_at: node to when it last left, as long as it is gone.
         quorate_since: when quorum was last gained; None without quorum.

@@ -233,7 +233,9 @@ class Judged(World):
         for life, (since, ring) in self.fallen.items():
             if str(life) != name or not self.nodes[life.node].power or self.life(life.node) != life:
                 continue
-            stayed = self.engine.engines[life.node].ring == ring == self.engine.engines[node.number].ring
+            # What the speaker has read counts, not where its engine is by now: it may still be told of an older ring.
+            told = node.ocfs2.channel.ring if node.ocfs2 is not None else None
+            stayed = self.engine.engines[life.node].ring == ring == told
             if stayed and self.now < since + self.grace:
                 raise Broken(f"law 8: n{node.number} takes {life} for lost, of which only the daemon has died")
 
