@@ -234,8 +234,11 @@ class Judged(World):
             if str(life) != name or not self.nodes[life.node].power or self.life(life.node) != life:
                 continue
             # What the speaker has read counts, not where its engine is by now: it may still be told of an older ring.
+            # And who has come into this ring without a word is not known to be the life that it was: its engine was
+            # restarted, so NODEDOWN was said of it, and its daemon died before its statement.
             told = node.ocfs2.channel.ring if node.ocfs2 is not None else None
-            stayed = self.engine.engines[life.node].ring == ring == told
+            spoke = node.ocfs2.spoke.get(life.node) if node.ocfs2 is not None else None
+            stayed = self.engine.engines[life.node].ring == ring == told == spoke
             if stayed and self.now < since + self.grace:
                 raise Broken(f"law 8: n{node.number} takes {life} for lost, of which only the daemon has died")
 
