@@ -185,7 +185,8 @@ class Control:
         hub.settle()
         try:
             async with asyncio.timeout(float(message.get("timeout", SHUTDOWN_TIMEOUT))):
-                while (asked := hub.model.question(node)) and asked.verdict is Verdict.OPEN:
+                # One no is enough; but each that is heard out tells the operator its own reason.
+                while (asked := hub.model.question(node)) and asked.silent:
                     hub.answered.clear()
                     await hub.answered.wait()
         except TimeoutError:
