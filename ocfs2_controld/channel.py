@@ -263,7 +263,7 @@ def _complete(t: Turn) -> None:
     t.do(log(Event.CHANGE_COMPLETE, change=outcome.change, ring=str(view.ring), members=lives))
     _note(t, old or GroupTable(), outcome.table)
     t.dirty.update(outcome.table.groups, t.state.locals)
-    t.table_changed = t.needs_changed = True
+    t.needs_changed = True
     if t.state.me in outcome.put_out:
         put_out(t, "others have recovered this life, which went on: it can only come back as a new one")
 
@@ -329,7 +329,6 @@ def _tagged(t: Turn, sender: ViewMember, change: str | None, word: TaggedWord) -
         t.dirty.update(() if fs is None else (fs,))
         return
     t.put(table=after)
-    t.table_changed = True
     if isinstance(word, Refuse):
         t.refusals.append(word)
     _note(t, table, after, word)

@@ -435,7 +435,6 @@ class Turn:
         self.refusals: list[Refuse] = []
         self.dirty: set[str] = set()
         self.needs_changed = False
-        self.table_changed = False
 
     def do(self, *actions: Action) -> None:
         """Add to what is to be done, after all that was said so far."""

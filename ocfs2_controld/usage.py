@@ -16,7 +16,7 @@ from ocfs2_controld.actions import Answer, CheckDevice, HoldService, WatchProces
 from ocfs2_controld.explain import why_mount_waits
 from ocfs2_controld.state import Local, Role, Service, ServiceKind, Session, Turn, Usage
 from protocol.client import MOUNT_SERVICE
-from protocol.frozen import EMPTY
+from protocol.frozen import EMPTY, FrozenMap
 from protocol.group import Join
 
 ALREADY = 114
@@ -343,29 +343,26 @@ def _mount_services(local: Local) -> list[str]:
     return [name for name, s in local.services.items() if s.kind is ServiceKind.MOUNT]
 
 
+def _holders(local: Local) -> FrozenMap[str, Service]:
+    """The services that are no mounts, and outlast them."""
+    return FrozenMap({name: x for name, x in local.services.items() if x.kind is not ServiceKind.MOUNT})
+
+
 def _unmount_again(c: Call) -> None:
     c.unmounted(0, "OK")
 
 
 def _mount_gone(c: Call) -> None:
     """Seen mounted, and then gone: left without an UNMOUNT, which quirks of real clients and kernels leave out."""
-    local = c.local
     c.turn.do(log(Event.MOUNT_GONE, fs=c.fs))
-    services = local.services
-    for name in _mount_services(local):
-        services = services.without(name)
-    c.turn.put_local(c.fs, services=services)
+    c.turn.put_local(c.fs, services=_holders(c.local))
     _release_if_unused(c)
 
 
 def _mount_gone_told(c: Call) -> None:
     """One mount went while another is made: the latter's outcome decides."""
-    local = c.local
     c.turn.do(log(Event.MOUNT_GONE, fs=c.fs))
-    services = local.services
-    for name in _mount_services(local):
-        services = services.without(name)
-    c.turn.put_local(c.fs, services=services, gone=True)
+    c.turn.put_local(c.fs, services=_holders(c.local), gone=True)
 
 
 def _mount_seen_told(c: Call) -> None:
