@@ -39,11 +39,16 @@ class EngineUp:
         cluster: name of the cluster, 1 to 16 bytes.
         local: this node's number.
         nodes: the configured nodes, by number.
+        two_node: the engine grants quorum to either of two nodes alone, so that only fencing decides a cut.
+        notes: what an operator should know of this configuration, a sentence each: a node's name that is not its
+            host's, a node whose address o2cb cannot hold, more nodes than the channel has room for.
     """
 
     cluster: str
     local: int
     nodes: tuple[ConfiguredNode, ...]
+    two_node: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,11 @@ class EngineDown:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """The configuration was read anew: all configured nodes, by number."""
+    """The configuration was read anew: all configured nodes, by number, with two_node and notes as in EngineUp."""
 
     nodes: tuple[ConfiguredNode, ...]
+    two_node: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
