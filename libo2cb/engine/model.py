@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 SEQUENCE_STEP = 4  # as corosync counts; any positive step would do
-TWO = 2
 
 
 class Cluster(Switchboard):
@@ -203,9 +202,14 @@ class Cluster(Switchboard):
     def resume(
         self, node: int, *, singleton: bool = True, merge: bool = True, unreceived: Collection[int] = ()
     ) -> None:
-        """Let a hung engine go on: it sees all others leave, in a ring of its own or not, and come back."""
+        """Let a hung engine go on: it sees all others leave, in a ring of its own or not, and come back.
+
+        First it says what its processes sent meanwhile, in the ring that it still believes in: so they read their own
+        words, as from one who is with them, and nobody else ever does (measured on corosync).
+        """
         engine = self._need(node, State.HUNG)
         self.engines[node] = replace(engine, state=State.UP)
+        self._say_held(node)
         if engine.configuration != self.nodes:
             self._reread(node)
         if singleton and engine.members != (node,):
@@ -237,6 +241,16 @@ class Cluster(Switchboard):
         """Let those who reach each other form one ring, where they have not yet."""
         for side in sorted({e.side for e in self.engines.values()}):
             self._meet(tuple(n for n in self._running() if self.engines[n].side == side), unreceived)
+
+    def put_out(self, node: int, target: int) -> None:
+        """One of a node's processes asks its engine to put a node out: that engine exits, where the word reaches it.
+
+        The target may be the node itself. A word to one that nobody knows, or that is not in the same ring, goes
+        nowhere.
+        """
+        by, engine = self._engine(node), self.engines.get(target, Engine())
+        if by.state is engine.state is State.UP and by.ring == engine.ring:
+            self.crash(target)
 
     # listeners
 
@@ -277,10 +291,10 @@ class Cluster(Switchboard):
             self.disconnect(*key)
 
     def send(self, node: int, listener: str, payload: bytes) -> None:
-        """Multicast to the channel of that name; lost while the engine is down, kept while it hangs."""
+        """Multicast to the channel of that name; lost while the engine is down, held while it hangs (see resume)."""
         key = Key(node, listener, Stream.CHANNEL)
         port, engine = self._port(key), self._engine(node)
-        if engine.state is State.HUNG:
+        if engine.state is State.HUNG and port.attached:
             self.ports[key] = replace(port, outbox=(*port.outbox, payload))
         elif engine.state is State.UP:
             self._say(key, payload)
@@ -381,7 +395,7 @@ class Cluster(Switchboard):
                 self._reseat(key, ring, joined, left)
 
     def _quorate(self, here: Collection[int]) -> bool:
-        if self.two_node and len(self.nodes) == TWO:
+        if self._either_of_two:
             return any(self.engines[n].whole for n in here)
         return 2 * len(set(here) & {n.number for n in self.nodes}) > len(self.nodes)
 

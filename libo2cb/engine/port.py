@@ -36,7 +36,7 @@ class EngineUp:
     """The engine answers. Sent first, and again after each loss.
 
     Attributes:
-        cluster: name of the cluster, 1 to 16 bytes.
+        cluster: name of the cluster. One that has not 1 to 16 bytes cannot be used.
         local: this node's number.
         nodes: the configured nodes, by number.
         two_node: the engine grants quorum to either of two nodes alone, so that only fencing decides a cut.
@@ -53,7 +53,10 @@ class EngineUp:
 
 @dataclass(frozen=True, slots=True)
 class EngineDown:
-    """The engine went away; the adapter tries again by itself. Nothing else comes before the next EngineUp."""
+    """The engine went away; the adapter tries again by itself. Nothing else comes before the next EngineUp.
+
+    Said again only when the reason has become another that somebody has to mend.
+    """
 
     reason: str
 
@@ -115,6 +118,12 @@ class MembershipPort(Protocol):
     def answer_shutdown(self, question: int, allow: bool, reason: str) -> None:
         """Answer a ShutdownAsked. A late answer does nothing."""
 
+    def put_out(self, node: int, reason: str) -> None:
+        """Ask the engine to put a node out (corosync_cfg_kill_node).
+
+        Never counts as fencing: the node may still write. Best effort, never blocks; whether it went shows in Members.
+        """
+
     async def close(self) -> None:
         """Stop; nothing more is delivered."""
 
@@ -174,7 +183,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class ChannelDown:
-    """The channel is lost with the engine; the adapter joins again by itself."""
+    """The channel is lost with the engine; the adapter joins again by itself. Said again as EngineDown is."""
 
     reason: str
 

@@ -167,6 +167,10 @@ class SandboxMembership:
         """Answer a ShutdownAsked. A late answer does nothing."""
         self._client.say({"op": "answer", "question": question, "allow": allow, "reason": reason})
 
+    def put_out(self, node: int, reason: str) -> None:
+        """Ask the engine to put a node out. Never counts as fencing; best effort, never blocks."""
+        self._client.say({"op": "put_out", "node": node, "reason": reason})
+
     async def close(self) -> None:
         """Stop; nothing more is delivered."""
         await self._client.close()

@@ -19,18 +19,22 @@ from libo2cb.engine.port import (
 from libo2cb.engine.values import Engine, Event, Key, ModelError, Port, Queued, State, Stream
 from protocol.identity import Ring
 
+TWO = 2
+
 
 class Switchboard:
     """The queues of all listeners. The part of the model that knows no operation: Cluster has those.
 
     Attributes:
         name: the cluster's name.
+        two_node: with exactly two nodes configured, one of them is a quorum once it has seen both.
         nodes: the configured nodes, by number.
         engines: by number; also of a node that was taken out of the configuration.
         ports: the queues.
     """
 
     name: str
+    two_node: bool
     nodes: tuple[ConfiguredNode, ...]
     engines: dict[int, Engine]
     ports: dict[Key, Port]
@@ -40,11 +44,12 @@ class Switchboard:
         return sorted(k for k, p in self.ports.items() if k.node == node and k.stream is stream and p.attached)
 
     def _channel(self, listener: str, engine: Engine) -> list[Key]:
-        """The members of a channel in an engine's ring."""
-        keys = (Key(n, listener, Stream.CHANNEL) for n in engine.members)
-        return [
-            k for k in keys if k in self.ports and self.ports[k].attached and self.engines[k.node].ring == engine.ring
-        ]
+        """The members of a channel in an engine's ring, but for those whose engine hangs: they hear nothing of it."""
+        keys = (Key(n, listener, Stream.CHANNEL) for n in engine.members if self._hears(n, engine.ring))
+        return [k for k in keys if k in self.ports and self.ports[k].attached]
+
+    def _hears(self, node: int, ring: Ring | None) -> bool:
+        return self.engines[node].ring == ring and self.engines[node].state is not State.HUNG
 
     def _queue(self, key: Key, queued: Queued) -> None:
         port = self.ports[key]
@@ -61,7 +66,7 @@ class Switchboard:
             self._queue(key, Queued(down))
 
     def _attach(self, node: int) -> None:
-        """Attach what waits for this engine, and send what was held back."""
+        """Attach what waits for this engine."""
         for key in sorted(k for k in self.ports if k.node == node):
             port, engine = self.ports[key], self.engines[node]
             if engine.ring is None:
@@ -71,12 +76,17 @@ class Switchboard:
                 if key.stream is Stream.CHANNEL:
                     self._seat(key, engine, engine.ring)
                 else:
-                    local = EngineUp(self.name, node, self.nodes)
+                    local = EngineUp(self.name, node, self.nodes, self._either_of_two)
                     members = Members(engine.ring, engine.quorate, engine.members, engine.members, ())
                     self._queue(key, Queued(local))
                     self._queue(key, Queued(members))
+
+    def _say_held(self, node: int) -> None:
+        """Send what a node's processes sent while their engine hung."""
+        for key in self._ports(node, Stream.CHANNEL):
+            held = self.ports[key].outbox
             self.ports[key] = replace(self.ports[key], outbox=())
-            for payload in port.outbox:
+            for payload in held:
                 self._say(key, payload)
 
     def _seat(self, key: Key, engine: Engine, ring: Ring) -> None:
@@ -169,7 +179,11 @@ class Switchboard:
     def _reread(self, node: int) -> None:
         self.engines[node] = replace(self.engines[node], configuration=self.nodes)
         for key in self._ports(node, Stream.MEMBERSHIP):
-            self._queue(key, Queued(Configured(self.nodes)))
+            self._queue(key, Queued(Configured(self.nodes, self._either_of_two)))
+
+    @property
+    def _either_of_two(self) -> bool:
+        return self.two_node and len(self.nodes) == TWO
 
     def _engine(self, node: int) -> Engine:
         if node not in self.engines:

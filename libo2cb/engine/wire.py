@@ -6,9 +6,10 @@ A client's first line decides what its connection is:
     {"op": "join", "node": "n1", "listener": "ocfs2_controld"}     a member of the channel of that name
     {"op": ANYTHING ELSE, ...}                                     control: each line is answered by one line
 
-A listener then says `{"op": "ack", "count": N}` (N events have been given to the sink, all told), and `answer`
-(question, allow, reason); a member of the channel `ack`, `send` (payload, base64) and `leave`. The hub sends events:
-their class as "event", their fields by name, a payload as base64; or once {"error": "..."}, and closes.
+A listener then says `{"op": "ack", "count": N}` (N events have been given to the sink, all told), `answer` (question,
+allow, reason), and `put_out` (node, a number; reason); a member of the channel `ack`, `send` (payload, base64) and
+`leave`. The hub sends events: their class as "event", their fields by name, a payload as base64; or once
+{"error": "..."}, and closes.
 """
 
 import base64
@@ -65,11 +66,11 @@ def event_to_json(event: MembershipEvent | ChannelEvent) -> Json:
 def _fields(event: MembershipEvent | ChannelEvent) -> Json:
     match event:
         case EngineUp():
-            return {"cluster": event.cluster, "local": event.local, "nodes": _nodes(event.nodes)}
+            return {"cluster": event.cluster, "local": event.local, **_configuration(event)}
         case EngineDown() | ChannelDown():
             return {"reason": event.reason}
         case Configured():
-            return {"nodes": _nodes(event.nodes)}
+            return _configuration(event)
         case Members():
             lists = {"members": event.members, "joined": event.joined, "left": event.left}
             return {"ring": _ring(event.ring), "quorate": event.quorate, **lists}
@@ -93,11 +94,11 @@ def membership_event(message: Json) -> MembershipEvent:
     """
     match message.get("event"):
         case "EngineUp":
-            return EngineUp(message["cluster"], message["local"], _read_nodes(message["nodes"]))
+            return EngineUp(message["cluster"], message["local"], *_read_configuration(message))
         case "EngineDown":
             return EngineDown(message["reason"])
         case "Configured":
-            return Configured(_read_nodes(message["nodes"]))
+            return Configured(*_read_configuration(message))
         case "Members":
             lists = (tuple(message[k]) for k in ("members", "joined", "left"))
             return Members(Ring(*message["ring"]), message["quorate"], *lists)
@@ -131,12 +132,14 @@ def _ring(ring: Ring) -> tuple[int, int]:
     return (ring.sequence, ring.representative)
 
 
-def _nodes(nodes: tuple[ConfiguredNode, ...]) -> list[tuple[int, str, str]]:
-    return [(n.number, n.name, n.address) for n in nodes]
+def _configuration(event: EngineUp | Configured) -> Json:
+    nodes = [(n.number, n.name, n.address) for n in event.nodes]
+    return {"nodes": nodes, "two_node": event.two_node, "notes": event.notes}
 
 
-def _read_nodes(nodes: list[tuple[int, str, str]]) -> tuple[ConfiguredNode, ...]:
-    return tuple(ConfiguredNode(*n) for n in nodes)
+def _read_configuration(message: Json) -> tuple[tuple[ConfiguredNode, ...], bool, tuple[str, ...]]:
+    nodes = tuple(ConfiguredNode(*n) for n in message["nodes"])
+    return nodes, bool(message["two_node"]), tuple(message["notes"])
 
 
 def _changes(changes: tuple[tuple[ChannelMember, Reason], ...]) -> list[tuple[int, int, str]]:

@@ -240,6 +240,11 @@ class Exchange:
                 )
                 self.model.answer_shutdown(key.node, key.listener, question, allow=allow, reason=reason)
                 self.settle()
+            case "put_out", Stream.MEMBERSHIP:
+                target, reason = int(message["node"]), str(message["reason"])
+                self.history.write("put_out", node=key.node, listener=key.listener, target=target, reason=reason)
+                self.model.put_out(key.node, target)
+                self.settle("put_out")
             case op, stream:
                 raise ValueError(f"{op!r} is no word of a listener's {stream}")
 

@@ -10,7 +10,8 @@ Every line has `time` (time.monotonic_ns of the machine, comparable with the dae
     power_off       node, boot: the node's engine and its processes are off for the others; whether every process is
                     really gone is said by
     dead            node, boot: verified; no process of the home lives, its kernel tree and mount table are cleared
-    engine          node, state (up, down, hung, stopping), cause (start, stop, kill, restart, hang, resume, power_off)
+    engine          node, state (up, down, hung, stopping), cause (start, stop, kill, restart, hang, resume, power_off,
+                    put_out)
     ring            node, ring, members, quorate: the node's engine entered a ring, or its quorum changed
     cut             groups (of node numbers); all others are one more side
     heal
@@ -21,6 +22,7 @@ Every line has `time` (time.monotonic_ns of the machine, comparable with the dae
                     ([number, pid]), size, digest where the event has them
     asked           node, question
     answered        node, listener, question, allow, reason
+    put_out         node, listener, target (the number of the node that the engine is to put out), reason
     verdict         node, question, verdict (allowed, vetoed), vetoes ([listener, reason])
     order           node, listeners (the first hears everything first; empty: no order)
     hold, release   node, what

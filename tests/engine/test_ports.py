@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -41,6 +40,10 @@ def left(reason: Reason, node: int) -> Callable[[list[ChannelEvent]], bool]:
     )
 
 
+def joined(node: int) -> Callable[[list[ChannelEvent]], bool]:
+    return lambda heard: any(isinstance(e, ChannelMembers) and me(node) in e.members for e in heard)
+
+
 def before_leave(node: int, heard: list[ChannelEvent]) -> list[Delivered]:
     end = next(
         i for i, e in enumerate(heard) if isinstance(e, ChannelMembers) and e.left == ((me(node), Reason.LEAVE),)
@@ -52,8 +55,31 @@ def members(*nodes: int) -> Callable[[list[MembershipEvent]], bool]:
     return lambda heard: any(isinstance(e, Members) and e.members == nodes for e in heard)
 
 
+def configured(*nodes: int) -> Callable[[list[MembershipEvent]], bool]:
+    """A configuration came in which these nodes are."""
+    return lambda heard: any(isinstance(e, Configured) and set(nodes) <= {n.number for n in e.nodes} for e in heard)
+
+
+def at(node: int, address: str) -> Callable[[list[MembershipEvent]], bool]:
+    """A configuration came in which this node has this address."""
+    return lambda heard: any(
+        isinstance(e, Configured) and (node, address) in {(n.number, n.address) for n in e.nodes} for e in heard
+    )
+
+
 def ring_of(*nodes: int) -> Callable[[list[ChannelEvent]], bool]:
     return lambda heard: any(isinstance(e, ChannelRing) and e.nodes == nodes for e in heard)
+
+
+def changes(heard: list[MembershipEvent]) -> tuple[set[int], set[int]]:
+    """Who came and who went, all told: corosync may get to a ring by way of a smaller one."""
+    events = [e for e in heard if isinstance(e, Members)]
+    return {n for e in events for n in e.joined}, {n for e in events for n in e.left}
+
+
+def one_change_and_then_the_ring(heard: list[ChannelEvent]) -> bool:
+    """Who is gone or has come is told once, and then the ring; on the way to it there may be smaller ones."""
+    return [type(e) for e in heard] == [ChannelMembers, *[ChannelRing] * (len(heard) - 1)]
 
 
 def last_members(heard: list[MembershipEvent]) -> Members:
@@ -85,10 +111,10 @@ def test_first_events_and_configuration(make: Make) -> None:
             assert (now.quorate, now.members, now.joined, now.left) == (True, ALL, ALL, ())
             await port.close()
             _, ear = await world.membership(1)
-            await world.engine.readdress(3, "10.0.0.99")
-            (event,) = await ear.until(lambda events: any(isinstance(e, Configured) for e in events))
-            assert isinstance(event, Configured)
-            assert [n.address for n in event.nodes if n.number == 3] == ["10.0.0.99"]
+            await world.engine.add(4, "10.99.0.4")
+            event = next(e for e in await ear.until(configured(4)) if isinstance(e, Configured))
+            assert [(n.number, n.name, n.address) for n in event.nodes][3:] == [(4, "n4", "10.99.0.4")]
+            assert event.nodes[:3] == up.nodes
             assert len(heard) == 2, "nothing is delivered after close"
 
     asyncio.run(run())
@@ -135,7 +161,7 @@ def test_a_killed_process_is_process_down_and_its_last_word_is_read(make: Make) 
         async with listeners(make) as world:
             _, ear = await world.channel(1)
             _, quorum = await world.membership(1)
-            command = [sys.executable, "-m", "tests.engine.member", *world.engine.program(3), "ocfs2", "word"]
+            command = [*world.engine.member(3), "ocfs2", "word"]
             child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
             assert child.stdout is not None
             assert await child.stdout.readline() == b"joined\n"
@@ -159,21 +185,25 @@ def test_a_crash_is_node_down_and_then_the_ring(make: Make) -> None:
             await ear.until(bool)
             await world.engine.do(3, "kill")
             heard = await ear.until(ring_of(1, 2))
-            assert [type(e) for e in heard] == [ChannelMembers, ChannelRing]
+            assert one_change_and_then_the_ring(heard)
             assert left(Reason.NODEDOWN, 3)(heard)
-            now = last_members(await quorum.until(members(1, 2)))
-            assert (now.quorate, now.joined, now.left) == (True, (), (3,))
+            told = await quorum.until(members(1, 2))
+            assert 3 in changes(told)[1]
+            now = last_members(told)
+            assert now.quorate
             assert now.ring == last_ring(heard).ring, "both streams name the same ring"
             assert isinstance((await dead.until(bool))[-1], ChannelDown)
             assert isinstance((await lost.until(bool))[-1], EngineDown)
             await world.engine.do(3, "start")
             back = await lost.until(members(*ALL))
             assert isinstance(back[0], EngineUp), "nothing before it"
-            first = back[1]
-            assert isinstance(first, Members)
-            assert not first.quorate, "a fresh engine is alone first"
-            again = await ear.until(ring_of(*ALL))
-            assert any(isinstance(e, ChannelMembers) and me(3) in e.members for e in again), "it has joined by itself"
+            # A fresh engine is alone first, without quorum. Whoever connects too late for that does not see it.
+            alone = [e for e in back if isinstance(e, Members) and e.members == (3,)]
+            assert not any(e.quorate for e in alone)
+            assert isinstance(back[1], Members)
+            assert (back[1].joined, back[1].left) == (back[1].members, ())
+            # It has joined by itself, before or after it met the others.
+            again = await ear.until(lambda e: ring_of(*ALL)(e) and joined(3)(e))
             assert last_ring(await dead.until(ring_of(*ALL))).ring == last_ring(again).ring
 
     asyncio.run(run())
@@ -187,9 +217,26 @@ def test_a_clean_stop_is_process_down_and_later_the_ring_alone(make: Make) -> No
             await ear.until(bool)
             await world.engine.do(3, "stop")
             heard = await ear.until(ring_of(1, 2))
-            assert [type(e) for e in heard] == [ChannelMembers, ChannelRing]
+            assert one_change_and_then_the_ring(heard)
             assert left(Reason.PROCDOWN, 3)(heard)
-            assert last_members(await quorum.until(members(1, 2))).left == (3,)
+            assert 3 in changes(await quorum.until(members(1, 2)))[1]
+
+    asyncio.run(run())
+
+
+def test_a_node_comes_back_with_another_address(make: Make) -> None:
+    async def run() -> None:
+        async with listeners(make) as world:
+            _, ear = await world.membership(1)
+            await world.engine.do(3, "stop")
+            await ear.until(members(1, 2))
+            await world.engine.readdress(3, "10.99.0.99")
+            now = [e for e in await ear.until(at(3, "10.99.0.99")) if isinstance(e, Configured)][-1]
+            assert [n.number for n in now.nodes] == list(ALL)
+            await world.engine.do(3, "start")
+            assert 3 in changes(await ear.until(members(*ALL)))[0]
+            _, there = await world.membership(3, "other")
+            assert there.events == []
 
     asyncio.run(run())
 
@@ -226,8 +273,9 @@ def test_a_cut_and_its_healing(make: Make) -> None:
             await world.engine.heal()
             heard = await ear.until(ring_of(*ALL))
             up = ChannelMembers((me(1), me(3)), ((me(3), Reason.NODEUP),), ())
-            assert heard[-2:] == [up, last_ring(heard)], "the same pid, and what the other side said is unheard"
-            assert last_members(await lonely.until(members(*ALL))).joined == (1, 2)
+            assert one_change_and_then_the_ring(heard), "what the other side said is unheard"
+            assert heard[0] == up, "the same pid"
+            assert changes(await lonely.until(members(*ALL)))[0] >= {1, 2}
 
     asyncio.run(run())
 
@@ -241,13 +289,35 @@ def test_a_pause_shows_all_others_leave_and_come_back(make: Make) -> None:
             await world.engine.do(3, "hang")
             assert left(Reason.NODEDOWN, 3)(await ear.until(ring_of(1, 2)))
             assert (paused.events, lonely.events) == ([], [])
-            port.send(b"kept")
+            port.send(b"nobody else hears it")
             await world.engine.do(3, "resume")
             heard = await lonely.until(members(*ALL))
-            gone = {n for e in heard if isinstance(e, Members) for n in e.left}
-            assert (gone, set(last_members(heard).joined)) == ({1, 2}, {1, 2})
-            back = await ear.last(Delivered(me(3), b"kept"))
+            assert changes(heard) == ({1, 2}, {1, 2})
+            port.send(b"all hear it")
+            told = await paused.last(Delivered(me(3), b"all hear it"))
+            assert told[0] == Delivered(me(3), b"nobody else hears it"), "in the ring that the others have left"
+            assert left(Reason.NODEDOWN, 1)(told)
+            back = await ear.last(Delivered(me(3), b"all hear it"))
             assert any(isinstance(e, ChannelMembers) and e.joined == ((me(3), Reason.NODEUP),) for e in back)
+            assert [e.payload for e in back if isinstance(e, Delivered)] == [b"all hear it"]
+
+    asyncio.run(run())
+
+
+def test_a_node_that_is_put_out_is_gone_and_its_listeners_have_no_engine(make: Make) -> None:
+    async def run() -> None:
+        async with listeners(make) as world:
+            (port, quorum), (_, lost) = await world.membership(1), await world.membership(3)
+            _, dead = await world.channel(3)
+            port.put_out(99, "nobody is there")
+            port.put_out(3, "its daemon is away for too long")
+            told = await quorum.until(members(1, 2))
+            assert last_members(told).quorate
+            assert 3 in changes(told)[1]
+            assert isinstance((await lost.until(bool))[-1], EngineDown)
+            assert isinstance((await dead.until(bool))[-1], ChannelDown)
+            await world.engine.do(3, "start")
+            assert 3 in changes(await quorum.until(members(*ALL)))[0]
 
     asyncio.run(run())
 
@@ -270,7 +340,7 @@ def test_a_shutdown_needs_every_yes(make: Make, first: bool, second: bool | None
                 assert isinstance((await ports[0][1].until(bool))[-1], EngineDown)
             else:
                 ports[1][0].answer_shutdown(1, True, "too late")
-                await world.engine.readdress(1, "10.0.0.77")
-                assert isinstance((await ports[0][1].until(bool))[-1], Configured), "the engine stays"
+                await world.engine.add(4, "10.99.0.4")
+                assert EngineDown not in {type(e) for e in await ports[0][1].until(configured(4))}, "the engine stays"
 
     asyncio.run(run())

@@ -21,6 +21,7 @@ from libo2cb.engine.port import (
     Reason,
     ShutdownAsked,
 )
+from libo2cb.engine.wire import decode, encode, event_to_json, membership_event
 from protocol.identity import Ring
 
 O2CB, OCFS2 = "o2cb_controld", "ocfs2_controld"
@@ -251,16 +252,24 @@ def test_a_pause_may_show_all_leave_and_come_back_in_one_event() -> None:
     assert (len(down.left), len(up.joined)) == (2, 2)
 
 
-def test_what_is_sent_while_the_engine_hangs_goes_out_later_and_a_new_listener_waits() -> None:
+def test_what_is_sent_while_the_engine_hangs_is_read_by_its_sender_alone_and_a_new_listener_waits() -> None:
     model = cluster()
     model.hang(3)
+    model.hang(2)
     model.send(3, OCFS2, b"late")
     model.listen(3, "tool")
+    model.join(3, "tool", 999)
+    model.send(3, "tool", b"lost: it is not on the channel yet")
     model.process_died(3, O2CB)
     drain_all(model)
     model.resume(3)
-    assert channel(model, 1)[-1] == Delivered(member(3), b"late")
+    first, *_, last = channel(model, 3)
+    assert first == Delivered(member(3), b"late"), "in the ring that it still believes in, before it hears of any loss"
+    assert last == ChannelRing(ring(model, 1), (1, 3))
     assert isinstance(membership(model, 3, "tool")[0], EngineUp)
+    assert Delivered not in {type(e) for e in drain(model, 3, "tool", Stream.CHANNEL)}
+    model.resume(2)
+    assert Delivered not in {type(e) for n in (1, 2) for e in channel(model, n)}
 
 
 def test_the_death_of_a_process_is_process_down_and_a_leave_is_a_leave() -> None:
@@ -416,6 +425,43 @@ def test_one_no_is_a_veto_and_a_yes_needs_everybody(answers: dict[str, bool], ve
     assert model.engines[3].state is State.UP, "the caller stops the engine"
     model.answer_shutdown(3, O2CB, question, allow=False)
     assert model.question(3) is None, "a late answer does nothing"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        EngineUp("c", 1, (ConfiguredNode(1, "n1", "10.0.0.1"),), True, ("a note",)),
+        Configured((), False, ("one", "two")),
+        Configured((ConfiguredNode(2, "n2", "fd00::1"),), True),
+    ],
+)
+def test_what_an_operator_should_know_passes_the_hub(event: EngineUp | Configured) -> None:
+    assert membership_event(decode(encode(event_to_json(event)))) == event
+
+
+def test_who_is_put_out_crashes_if_the_word_reaches_it() -> None:
+    model = cluster()
+    model.cut([[1, 2], [3]])
+    drain_all(model)
+    for by, target in ((1, 3), (3, 1), (1, 99)):
+        model.put_out(by, target)
+    assert model.pending() == [], "nobody is reached"
+    model.put_out(1, 2)
+    assert model.engines[2].state is State.DOWN
+    assert [type(e) for e in membership(model, 2)] == [EngineDown]
+    assert [e.left for e in membership(model, 1) if isinstance(e, Members)] == [(2,)]
+    model.put_out(1, 1)
+    assert model.engines[1].state is State.DOWN, "a node may put itself out"
+
+
+def test_either_of_two_is_said_while_there_are_two() -> None:
+    model = cluster(2, two_node=True)
+    model.listen(1, "late")
+    (up, _) = membership(model, 1, "late")
+    assert isinstance(up, EngineUp)
+    assert up.two_node
+    model.add_node(ConfiguredNode(3, "n3", "10.0.0.13"))
+    assert [e.two_node for e in membership(model, 1) if isinstance(e, Configured)] == [False]
 
 
 def test_a_silent_listener_that_dies_no_longer_vetoes() -> None:
