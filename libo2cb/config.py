@@ -39,7 +39,6 @@ __all__ = [
     "find_config",
     "load",
     "parse",
-    "require_built",
 ]
 
 DEFAULT_PATH: Final = Path("/etc/ocfs2/controld.toml")
@@ -48,8 +47,6 @@ MAX_FILE_BYTES: Final = 64 * 1024
 SUN_PATH_BYTES: Final = 108
 """Size of sun_path in unix(7): a path with its NUL, or an abstract name with its leading NUL."""
 _MAX_CLUSTER_BYTES: Final = 16
-_BUILT_ENGINES: Final = frozenset({"sandbox"})
-_BUILT_DRIVERS: Final = frozenset({"sandbox"})
 
 
 def _socket_name(name: str) -> str:
@@ -349,25 +346,3 @@ def parse(text: str, path: Path = DEFAULT_PATH) -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(path, problems_of(text, error, Config)) from error
-
-
-def require_built(config: Config, path: Path = DEFAULT_PATH) -> None:
-    """Refuse what this version can read in a configuration but cannot do yet.
-
-    Raises:
-        ConfigError: the engine or the driver is not part of this version.
-    """
-    problems = []
-    if config.engine.kind not in _BUILT_ENGINES:
-        problems.append(Problem("engine.kind", _not_built(config.engine.kind, "engine")))
-    if config.kernel.driver not in _BUILT_DRIVERS:
-        problems.append(Problem("kernel.driver", _not_built(config.kernel.driver, "driver")))
-    if problems:
-        raise ConfigError(path, tuple(problems))
-
-
-def _not_built(what: str, kind: str) -> str:
-    return (
-        f'this version has no {kind} "{what}" yet, only the sandbox: `o2cb_sandbox up DIR` makes a cluster of several '
-        "nodes on this machine, with the same daemons"
-    )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from libo2cb.config import DEFAULT_PATH, ENVIRONMENT, Config, find_config, load, require_built
+from libo2cb.config import DEFAULT_PATH, ENVIRONMENT, Config, find_config, load
 
 VERSION: Final = "0.1.0"
 PROTOCOL: Final = "1.0"
@@ -64,11 +64,9 @@ def configure(options: Options) -> Config:
     """The configuration that the options lead to, with -D and --port applied.
 
     Raises:
-        ConfigError: there is none, or it is wrong, or this version cannot do what it asks for.
+        ConfigError: there is none, or it is wrong.
     """
-    path = find_config(options.config, os.environ)
-    config = load(path).with_port(options.port)
-    require_built(config, path)
+    config = load(find_config(options.config, os.environ)).with_port(options.port)
     if options.debug:
         log = config.log.model_copy(update={"format": "human", "level": "debug"})
         config = config.model_copy(update={"log": log})

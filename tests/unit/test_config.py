@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libo2cb.config import ConfigError, find_config, load, parse, require_built
+from libo2cb.config import ConfigError, find_config, load, parse
 from libo2cb.config_problems import line_of
 
 REAL = """\
@@ -128,12 +128,10 @@ def test_a_socket_name_may_fill_sun_path_and_no_more(name: str) -> None:
     assert "the name takes 109 bytes, and the kernel has room for 108" in str(error)
 
 
-def test_what_is_not_built_yet_parses_and_is_then_refused_clearly() -> None:
-    with pytest.raises(ConfigError) as caught:
-        require_built(parse(REAL), FILE)
-    assert [problem.key for problem in caught.value.problems] == ["engine.kind", "kernel.driver"]
-    assert 'this version has no driver "links" yet' in str(caught.value)
-    require_built(parse(SANDBOX), FILE)
+@pytest.mark.parametrize("driver", ["links", "classic", "sandbox"])
+def test_corosync_goes_with_every_driver(driver: str) -> None:
+    config = parse(f'[engine]\nkind = "corosync"\n[kernel]\ndriver = "{driver}"\nroot = "/x/kernel"\n')
+    assert (config.engine.kind, config.kernel.driver) == ("corosync", driver)
 
 
 def test_the_option_goes_before_the_environment_and_that_before_the_default(tmp_path: Path) -> None:

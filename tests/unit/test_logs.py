@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libo2cb.config import ConfigError
 from libo2cb.events import Event, Log, log
 from libo2cb.service import cli
 from libo2cb.service.logs import Logger, Origin
@@ -272,13 +271,6 @@ def test_the_command_line_goes_over_the_file(tmp_path: Path) -> None:
     assert (config.cluster.port, config.log.format, config.log.level) == (7777, "json", "info")
     config = cli.configure(cli.parse("d", "It serves.", ["-D", "--port", "7000", "--config", str(path)]))
     assert (config.cluster.port, config.log.format, config.log.level) == (7000, "human", "debug")
-
-
-def test_what_is_not_built_is_refused_by_the_command_line(tmp_path: Path) -> None:
-    path = tmp_path / "c.toml"
-    path.write_text('[engine]\nkind = "corosync"\n[kernel]\ndriver = "links"\n')
-    with pytest.raises(ConfigError, match='no engine "corosync" yet'):
-        cli.configure(cli.parse("d", "It serves.", ["--config", str(path)]))
 
 
 @pytest.mark.parametrize("port", ["0", "65535", "x", "-1", "²", ""])
