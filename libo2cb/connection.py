@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from typing import Self
 
 from libo2cb.errors import ConfigurationError, IoError, PermissionDenied, ServiceUnavailable
 from libo2cb.processes import peer_credentials, program_name, socket_address
@@ -29,9 +30,12 @@ Waiting = Callable[[float], None]
 class Connection:
     """One connection to a daemon's client socket.
 
+    Leaving its context closes it.
+
     Args:
         name: "@abstract" or a path.
         trusted_uids: who may be the server: root, and in the sandbox our own user.
+        daemon: whose socket it is, for the sentences of errors.
 
     Raises:
         ServiceUnavailable: nobody listens there.
@@ -39,8 +43,9 @@ class Connection:
         ConfigurationError: the name is no name of a socket.
     """
 
-    def __init__(self, name: str, trusted_uids: frozenset[int] = ROOT_ONLY) -> None:
+    def __init__(self, name: str, trusted_uids: frozenset[int] = ROOT_ONLY, *, daemon: str = "ocfs2_controld") -> None:
         self.name = name
+        self.daemon = daemon
         self._decoder = Decoder()
         self._texts: list[bytes] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -64,7 +69,7 @@ class Connection:
         except OSError as error:
             verbosef(Scope.O2CB, "connect", self.name, result=error)
             if error.errno in {errnos.ECONNREFUSED, errnos.ENOENT, errnos.ENOTDIR}:
-                raise ServiceUnavailable(subject, says="has no daemon", do="start ocfs2_controld") from error
+                raise ServiceUnavailable(subject, says="has no daemon", do=f"start {self.daemon}") from error
             if error.errno == errnos.EAGAIN:
                 why = f"its daemon took no connection in {seconds} s"
                 raise ServiceUnavailable(subject, says="is jammed", why=why, do="look into its log") from error
@@ -86,8 +91,14 @@ class Connection:
                 f"socket {shown(self.name, 120)}",
                 says="is not the daemon's",
                 why=f"uid {uid} listens there with {program}, and is not to be trusted",
-                do="end that program and start ocfs2_controld",
+                do=f"end that program and start {self.daemon}",
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def fileno(self) -> int:
         """The descriptor; readable when something came. -1 after close."""
@@ -103,7 +114,7 @@ class Connection:
             self._socket.sendall(record, socket.MSG_NOSIGNAL)
         except OSError as error:
             verbosef(Scope.O2CB, "send", self.name, record, result=error)
-            raise self._broken("does not take the message", "look whether ocfs2_controld still runs") from error
+            raise self._broken("does not take the message", f"look whether {self.daemon} still runs") from error
         sent(Scope.O2CB, self.name, len(record), to_text(record.rstrip(b"\0")))
 
     def receive(self) -> client.ClientMessage | None:
@@ -139,12 +150,12 @@ class Connection:
             return
         except OSError as error:
             verbosef(Scope.O2CB, "recv", self.name, result=error)
-            raise self._broken("broke", "look whether ocfs2_controld still runs") from error
+            raise self._broken("broke", f"look whether {self.daemon} still runs") from error
         if not data:
             verbosef(Scope.O2CB, "recv", self.name, result=0)
             half = self._decoder.pending
             says = f"ended inside an answer, after {half} of {RECORD} bytes" if half else "ended without an answer"
-            raise self._broken(says, "look into the log of ocfs2_controld")
+            raise self._broken(says, f"look into the log of {self.daemon}")
         self._texts = self._decoder.feed(data)
         told = "; ".join(to_text(t) for t in self._texts) or "(part of a record)"
         received(Scope.O2CB, self.name, len(data), told)
@@ -178,7 +189,7 @@ class Connection:
                 raise IoError(
                     what,
                     says=f"was not answered in {timeout:g} s",
-                    do="see what ocfs2_controld waits for: ocfs2_hb_ctl -I",
+                    do=f"see what {self.daemon} waits for: ocfs2_hb_ctl -I",
                 )
             if waiting is not None and elapsed >= calls * every:
                 calls = int(elapsed / every) + 1

@@ -45,8 +45,7 @@ class Unanswered(Exception):
         if isinstance(error, IoError) and time.monotonic() - begun >= timeout:
             return cls(daemon, f"it was silent for {timeout:g} s", "look into its log: it may hang")
         why = f"{error.head()}: {error.why}" if error.why else error.head()
-        do = START_IT if isinstance(error, ServiceUnavailable) else error.do or "look into its log"
-        return cls(daemon, why, do.replace("ocfs2_controld", daemon))
+        return cls(daemon, why, START_IT if isinstance(error, ServiceUnavailable) else error.do or "look into its log")
 
 
 def server_uids(config: Config) -> frozenset[int]:
@@ -72,7 +71,8 @@ def ask_report(
     daemon = str(kind.model_fields["daemon"].default)
     begun = time.monotonic()
     try:
-        return parse(_document(name, uids, timeout, max_bytes), kind)
+        with Connection(name, uids, daemon=daemon) as connection:
+            return parse(_document(connection, timeout, max_bytes), kind)
     except O2cbError as error:
         raise Unanswered.from_error(daemon, error, begun, timeout) from error
     except _EndlessError as error:
@@ -85,20 +85,16 @@ class _EndlessError(Exception):
     """More came than any report can be."""
 
 
-def _document(name: str, uids: frozenset[int], timeout: float, max_bytes: int) -> str:
+def _document(connection: Connection, timeout: float, max_bytes: int) -> str:
     reader = client.ListReader()
     deadline = time.monotonic() + timeout
-    connection = Connection(name, uids)
-    try:
-        connection.send(client.encode(client.Report()))
-        for _ in range(max_bytes // RECORD):
-            message = connection.wait("REPORT", max(0.0, deadline - time.monotonic()))
-            items = reader.feed(message)
-            if items is not None:
-                return "".join(items)
-        raise _EndlessError
-    finally:
-        connection.close()
+    connection.send(client.encode(client.Report()))
+    for _ in range(max_bytes // RECORD):
+        message = connection.wait("REPORT", max(0.0, deadline - time.monotonic()))
+        items = reader.feed(message)
+        if items is not None:
+            return "".join(items)
+    raise _EndlessError
 
 
 def ask(
@@ -113,12 +109,9 @@ def ask(
     record = client.encode(message)
     begun = time.monotonic()
     try:
-        connection = Connection(name, uids)
-        try:
+        with Connection(name, uids, daemon=daemon) as connection:
             connection.send(record)
             answer = connection.wait(message.word, timeout)
-        finally:
-            connection.close()
     except O2cbError as error:
         raise Unanswered.from_error(daemon, error, begun, timeout) from error
     if not isinstance(answer, client.Status):

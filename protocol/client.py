@@ -229,8 +229,8 @@ def items(texts: Iterable[str]) -> list[bytes]:
         BadMessage: a text is empty, which readers refuse.
         TextTooLong: a text is longer than 250 bytes or holds a NUL.
     """
-    records = [encode(Item(text)) for text in texts]
-    return [encode(ItemCount(len(records))), *records, status(0, "OK")]
+    records = [_item(text) for text in texts]
+    return [framing.encode(b"ITEMCOUNT %d" % len(records)), *records, _LIST_ENDS]
 
 
 def document(text: str) -> list[bytes]:
@@ -319,8 +319,7 @@ def _text(message: ClientMessage) -> bytes:
         case ItemCount(count):
             return spell(message.word, str(framing.number(str(count), "the count of items", _UINT_MAX)))
         case Item(text):
-            _check_some(text, "ITEM needs a text: readers of a list refuse an empty one")
-            return spell(message.word, text)
+            return _item_text(text)
         case Fenced(node, life):
             _check_some(node, "FENCED needs the name of a node")
             if " " in life:
@@ -390,6 +389,15 @@ def _strtol(digits: str) -> int | None:
     return value if _INT_MIN <= value <= _INT_MAX else None
 
 
+def _item_text(text: str) -> bytes:
+    _check_some(text, "ITEM needs a text: readers of a list refuse an empty one")
+    return spell(Item.word, text)
+
+
+def _item(text: str) -> bytes:
+    return framing.encode(_item_text(text))
+
+
 def _check_code(code: int, word: str, low: int) -> None:
     if not low <= code <= _INT_MAX:
         raise BadMessage(f"{word} cannot carry the code {code}: it must be from {low} to {_INT_MAX}")
@@ -415,3 +423,5 @@ _FORMS: Final[Mapping[bytes, tuple[int, Callable[..., ClientMessage]]]] = {
     b"FENCED": (1, _fenced),
     b"REPLACE": (0, Replace),
 }
+
+_LIST_ENDS: Final = status(0, "OK")

@@ -77,8 +77,8 @@ class RecordClient:
         """Try to connect, now and until it works. The handler hears of it a moment later."""
         self._timer = asyncio.get_running_loop().call_soon(self._connect)
 
-    def send(self, record: bytes, descriptor: Descriptor | None = None) -> bool:
-        """Send a record, with a descriptor that is then no longer the caller's.
+    def send(self, records: bytes, descriptor: Descriptor | None = None) -> bool:
+        """Send records, or one with a descriptor that is then no longer the caller's.
 
         Returns:
             False when there is no connection; nothing is kept for the next one.
@@ -87,7 +87,7 @@ class RecordClient:
             if descriptor is not None:
                 descriptor.close()
             return False
-        return self._stream.send(record, descriptor)
+        return self._stream.send(records, descriptor)
 
     def close(self) -> None:
         """Close the connection, and try no more. The handler hears nothing more."""

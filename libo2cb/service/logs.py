@@ -13,10 +13,10 @@ import os
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal
 
 import structlog
@@ -27,6 +27,7 @@ from libo2cb.service.ring import LineRing
 QUEUE_BYTES: Final = 4 << 20
 FLUSH_SECONDS: Final = 2.0
 _ORDINARY_LINE: Final = 1024
+_BATCH_BYTES: Final = 64 << 10
 _BASE: Final = ("time", "mono", "boot", "node", "daemon", "incarnation", "event", "level")
 _SEVERITY: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -59,36 +60,45 @@ class Writer:
     """
 
     def __init__(self, descriptor: int, limit: int = QUEUE_BYTES) -> None:
-        self.dropped = 0
-        """Lines dropped since the start."""
         self._descriptor = descriptor
         self._limit = limit
-        self._lines: deque[bytes] = deque()
-        self._size = 0
+        # No lock is shared with the thread: whoever logs would wait for it. Each side has counters of its own.
+        self._queue: SimpleQueue[bytes | threading.Event | None] = SimpleQueue()
+        self._putting = threading.Lock()
+        self._taken = 0  # bytes that were put
+        self._refused = 0  # lines for which there was no room
+        self._done = 0  # of the bytes that were put, those that wait no more
+        self._unread = 0  # lines that nobody was there to read
         self._ending = False
-        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Lines dropped since the start."""
+        return self._refused + self._unread
+
     def put(self, line: bytes) -> bool:
         """Have a line written; False when it was dropped."""
-        with self._changed:
-            if self._ending or self._size + len(line) > self._limit:
-                self.dropped += 1
+        with self._putting:
+            if self._ending or self._waiting + len(line) > self._limit:
+                self._refused += 1
                 return False
-            self._lines.append(line)
-            self._size += len(line)
-            self._changed.notify()
+            self._taken += len(line)
+            self._queue.put(line)
             return True
 
     def has_room(self) -> bool:
         """Whether a line of ordinary length would be taken."""
-        return not self._ending and self._size + _ORDINARY_LINE <= self._limit
+        return not self._ending and self._waiting + _ORDINARY_LINE <= self._limit
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
         """Wait until all lines that are there are written, for so many seconds at most; whether they are."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._size, seconds)
+        written = threading.Event()
+        if self._thread.is_alive():
+            self._queue.put(written)
+            written.wait(seconds)
+        return not self._waiting
 
     def close(self, seconds: float = FLUSH_SECONDS) -> bool:
         """Take no more lines; wait for those that are there, for so many seconds at most.
@@ -96,31 +106,49 @@ class Writer:
         Returns:
             Whether all was written.
         """
-        with self._changed:
+        with self._putting:
             self._ending = True
-            self._changed.notify()
+            self._queue.put(None)
         self._thread.join(seconds)
-        return not self._thread.is_alive() and not self._size
+        return not self._thread.is_alive() and not self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        return self._taken - self._done
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._lines and not self._ending:
-                    self._changed.wait()
-                if not self._lines:
-                    return
-                line = self._lines[0]
-            written = self._write(line)
-            with self._changed:
-                self._lines.popleft()
-                self._size -= len(line)
-                if not written:
-                    self.dropped += 1
-                self._changed.notify_all()
+        while (first := self._queue.get()) is not None:
+            if isinstance(first, threading.Event):
+                first.set()
+                continue
+            lines, last = self._batch(first)
+            size = sum(map(len, lines))
+            if not self._write(b"".join(lines)):
+                self._unread += len(lines)
+            self._done += size
+            if last is None:
+                return
+            if isinstance(last, threading.Event):
+                last.set()
 
-    def _write(self, line: bytes) -> bool:
-        """The whole line, however the descriptor takes it; False when nobody is there to read."""
-        rest = memoryview(line)
+    def _batch(self, first: bytes) -> tuple[list[bytes], bytes | threading.Event | None]:
+        """What waits already, to be written by one call, and the last thing that was taken from the queue."""
+        lines, size = [first], len(first)
+        last: bytes | threading.Event | None = first
+        while size < _BATCH_BYTES:
+            try:
+                last = self._queue.get_nowait()
+            except Empty:
+                break
+            if not isinstance(last, bytes):
+                break
+            lines.append(last)
+            size += len(last)
+        return lines, last
+
+    def _write(self, lines: bytes) -> bool:
+        """All of it, however the descriptor takes it; False when nobody is there to read."""
+        rest = memoryview(lines)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]

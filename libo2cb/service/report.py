@@ -203,6 +203,7 @@ class _Report(Part):
         waits: all that waits longer than five seconds, longest first.
         signals_refused: how often a signal was refused, by name.
         violations: broken rules of clients, peers and messages, counted by kind.
+        notes: what an operator should know of the cluster as it is configured, or of this kernel, a sentence each.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -224,6 +225,7 @@ class _Report(Part):
     waits: tuple[Wait, ...] = ()
     signals_refused: dict[str, int] = Field(default_factory=dict)
     violations: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[Text, ...] = ()
 
 
 class O2cbReport(_Report):

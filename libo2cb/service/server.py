@@ -86,9 +86,9 @@ class Connection:
         """Whether it can still be sent to."""
         return not self._stream.closed
 
-    def send(self, record: bytes, descriptor: Descriptor | None = None) -> bool:
-        """Send a record, with a descriptor that is then no longer the caller's. See `RecordStream.send`."""
-        return self._stream.send(record, descriptor)
+    def send(self, records: bytes, descriptor: Descriptor | None = None) -> bool:
+        """Send records, or one with a descriptor that is then no longer the caller's. See `RecordStream.send`."""
+        return self._stream.send(records, descriptor)
 
     def close_after_flush(self) -> None:
         """Read nothing more, send what waits, then close."""

@@ -2,7 +2,7 @@
 
 Bounded in every direction: at most one half record waits to be completed, and not for ever; what is to be sent has a
 limit, and while much of it waits nothing more is read, so a peer that asks without reading the answers stops itself;
-each wake-up reads a few records, so that a fast peer cannot starve the others.
+each wake-up reads one record at most, so that a fast peer cannot starve the others.
 
 Descriptors (SCM_RIGHTS, unix(7)): a record with a descriptor is sent by its own sendmsg, which the kernel keeps in one
 piece. The reader asks for no more than the rest of the record it is at, so whatever descriptor comes with the bytes
@@ -20,8 +20,8 @@ from typing import Final, Protocol
 from libo2cb.locks import Descriptor, receive, send_with_descriptor
 from protocol.framing import RECORD, Decoder
 
-_BATCH: Final = 64  # records a system call
-_BATCHES: Final = 32  # system calls a wake-up
+_CHUNK: Final = 64 * RECORD  # bytes a system call
+_CHUNKS: Final = 32  # system calls a wake-up
 _LATER: Final = 0.1
 _GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET})
 _SHORT_OF: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
@@ -60,14 +60,12 @@ class Limits:
         pause_bytes: while more than this waits to be sent, nothing is read.
         half_record: seconds in which a record that was begun must be complete.
         flush: seconds that a last answer may take to be read.
-        records: records read in one wake-up.
     """
 
     out_bytes: int = 4 << 20
     pause_bytes: int = 64 << 10
     half_record: float = 30.0
     flush: float = 30.0
-    records: int = 16
 
 
 class Budget:
@@ -127,8 +125,9 @@ class RecordStream:
         self._budget = budget
         self._decoder = Decoder()
         self._came: Descriptor | None = None  # with the record that is not complete yet
-        self._out: deque[tuple[bytes, Descriptor | None]] = deque()
-        self._sent = 0  # bytes of the first in _out
+        self._out: deque[tuple[bytes, Descriptor | None]] = deque()  # each with whole records
+        self._queued = 0  # bytes in _out
+        self._sent = 0  # of these, bytes of the first that are sent
         self._reading = False
         self._writing = False
         self._flushing = False
@@ -146,34 +145,36 @@ class RecordStream:
     @property
     def waiting(self) -> int:
         """Bytes that wait to be sent."""
-        return len(self._out) * RECORD - self._sent
+        return self._queued - self._sent
 
-    def send(self, record: bytes, descriptor: Descriptor | None = None) -> bool:
-        """Send a record, now or as soon as the other end reads.
+    def send(self, records: bytes, descriptor: Descriptor | None = None) -> bool:
+        """Send records, now or as soon as the other end reads. An answer of many is sent by few system calls.
 
         Args:
-            record: exactly 256 bytes.
+            records: one or more, of 256 bytes each; with a descriptor exactly one.
             descriptor: travels with the record. From here on it is the stream's, which closes it when it has been
                 sent or never can be.
 
         Returns:
-            False when it cannot be sent: the stream is closed, or is now, because too much waits.
+            False when they cannot all be sent: the stream is closed, or is now, because too much waits.
 
         Raises:
-            ValueError: record has another length.
+            ValueError: they have another length.
         """
-        if len(record) != RECORD:
-            raise ValueError(f"a record has {RECORD} bytes, not {len(record)}")
+        size = len(records)
+        if size % RECORD or not size or (descriptor is not None and size != RECORD):
+            raise ValueError(f"a record has {RECORD} bytes, not {size}")
         if self._closed or self._flushing:
-            self._drop(descriptor)
+            self._drop(size, descriptor)
             return False
-        within = self.waiting + RECORD <= self._limits.out_bytes
-        if not within or (self._budget is not None and not self._budget.take(RECORD)):
-            self._drop(descriptor)
+        within = self.waiting + size <= self._limits.out_bytes
+        if not within or (self._budget is not None and not self._budget.take(size)):
+            self._drop(size, descriptor)
             self._owner.violated(Violation.OVERFLOW)
             self.close(Cause.OVERFLOW)
             return False
-        self._out.append((record, descriptor))
+        self._out.append((records, descriptor))
+        self._queued += size
         if self._writing or self._retry_timer is not None:
             self._read_or_pause()
         else:
@@ -204,19 +205,20 @@ class RecordStream:
             if timer is not None:
                 timer.cancel()
         if self._budget is not None:
-            self._budget.give(len(self._out) * RECORD)
-        for _, descriptor in self._out:
-            self._drop(descriptor)
+            self._budget.give(self._queued)
+        for records, descriptor in self._out:
+            self._drop(len(records), descriptor)
+        self.undelivered -= self._sent // RECORD
         self._out.clear()
-        self._sent = 0
+        self._queued = self._sent = 0
         if self._came is not None:
             self._came.close()
             self._came = None
         self._sock.close()
         self._loop.call_soon(self._owner.ended, cause)
 
-    def _drop(self, descriptor: Descriptor | None) -> None:
-        self.undelivered += 1
+    def _drop(self, size: int, descriptor: Descriptor | None) -> None:
+        self.undelivered += size // RECORD
         if descriptor is not None:
             descriptor.close()
 
@@ -251,23 +253,21 @@ class RecordStream:
         self.close(Cause.HALF_RECORD)
 
     def _readable(self) -> None:
-        for _ in range(self._limits.records):
-            try:
-                data = self._receive(RECORD - self._decoder.pending)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                self._fail(error)
-                return
-            if not data:
-                self._end()
-                return
-            for text in self._decoder.feed(data):
-                self._forget_half()
-                descriptor, self._came = self._came, None
-                self._deliver(text, descriptor)
-            if not self._reading:  # closed by what the record led to, or paused
-                return
+        """Read one record, or what has come of it. What else waits stays in the socket for the next wake-up."""
+        try:
+            data = self._receive(RECORD - self._decoder.pending)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if not data:
+            self._end()
+            return
+        for text in self._decoder.feed(data):
+            self._forget_half()
+            descriptor, self._came = self._came, None
+            self._deliver(text, descriptor)
         self._watch_half()
 
     def _receive(self, size: int) -> bytes:
@@ -304,7 +304,7 @@ class RecordStream:
 
     def _flush(self) -> None:
         self._retry_timer = None
-        for turn in range(_BATCHES):
+        for turn in range(_CHUNKS):
             if not self._out:
                 break
             try:
@@ -332,24 +332,33 @@ class RecordStream:
             self._read_or_pause()
 
     def _send_some(self) -> int:
-        record, descriptor = self._out[0]
+        first, descriptor = self._out[0]
         if descriptor is not None and self._sent == 0:
-            return send_with_descriptor(self._sock, record, descriptor.fileno())
-        batch = [memoryview(record)[self._sent :]]
-        for index in range(1, min(_BATCH, len(self._out))):
-            following, its_descriptor = self._out[index]
-            if its_descriptor is not None:
+            return send_with_descriptor(self._sock, first, descriptor.fileno())
+        if self._sent == 0 and len(self._out) == 1 and len(first) <= _CHUNK:
+            return self._sock.send(first)
+        return self._sock.sendmsg(self._chunk())
+
+    def _chunk(self) -> list[memoryview]:
+        """The next bytes to be sent, up to the next descriptor."""
+        pieces: list[memoryview] = []
+        room, start = _CHUNK, self._sent
+        for records, descriptor in self._out:
+            if room <= 0 or (pieces and descriptor is not None):
                 break
-            batch.append(memoryview(following))
-        return self._sock.sendmsg(batch)
+            pieces.append(memoryview(records)[start : start + room])
+            room -= len(pieces[-1])
+            start = 0
+        return pieces
 
     def _count_sent(self, size: int) -> None:
         self._sent += size
-        while self._out and self._sent >= RECORD:
-            _, descriptor = self._out.popleft()
-            self._sent -= RECORD
+        while self._out and self._sent >= len(self._out[0][0]):
+            records, descriptor = self._out.popleft()
+            self._sent -= len(records)
+            self._queued -= len(records)
             if self._budget is not None:
-                self._budget.give(RECORD)
+                self._budget.give(len(records))
             if descriptor is not None:
                 descriptor.close()
 

@@ -23,6 +23,7 @@ from libo2cb.service.client import RecordClient
 from libo2cb.service.server import Connection, ListenError, NameTaken, RecordServer
 from libo2cb.service.stream import Cause, Limits, Violation
 from protocol.framing import RECORD, encode
+from tests.unit.clock import SimulatedLoop
 
 DEADLINE = 60
 
@@ -85,7 +86,12 @@ async def until(condition: Callable[[], object], what: str = "it") -> None:
     assert condition(), what
 
 
-def run(tmp_path: Path, scene: Callable[[RecordServer, Echo, str], Awaitable[None]], **options: Any) -> RecordServer:
+def run(
+    tmp_path: Path,
+    scene: Callable[[RecordServer, Echo, str], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    **options: Any,
+) -> RecordServer:
     """Play a scene against a server that echoes."""
 
     async def play() -> RecordServer:
@@ -101,7 +107,8 @@ def run(tmp_path: Path, scene: Callable[[RecordServer, Echo, str], Awaitable[Non
         assert Counter(c.id for c in handler.closed_connections) == Counter(handler.opened_ids), "each closed once"
         return server
 
-    return asyncio.run(play())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(play())
 
 
 @contextmanager
@@ -197,6 +204,37 @@ def test_a_byte_now_and_then_buys_no_time(tmp_path: Path) -> None:
         assert handler.closed_connections[0].cause is Cause.HALF_RECORD
 
     run(tmp_path, scene, limits=Limits(half_record=0.2))
+
+
+@pytest.mark.parametrize("dribble", [1.0, 29.0])
+def test_hundreds_who_send_a_byte_now_and_then_have_thirty_seconds_and_delay_nobody(
+    tmp_path: Path, dribble: float
+) -> None:
+    """With a clock that passes only while nothing happens: what takes time here, takes it from somebody."""
+
+    async def scene(server: RecordServer, handler: Echo, name: str) -> None:
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            slow = [stack.enter_context(client(name)) for _ in range(300)]
+            good = stack.enter_context(client(name))
+            assert await ask(good, b"x") == b"x"
+            begin = loop.time()
+            for sock in slow:
+                sock.send(b"M")
+            while len(handler.closed_connections) < len(slow):
+                before = loop.time()
+                assert await ask(good, b"y") == b"y"
+                assert loop.time() == before, "an answer waits for no clock"
+                assert loop.time() - begin <= 30.0 + 2 * dribble
+                for sock in slow:
+                    with contextlib.suppress(BrokenPipeError):
+                        sock.send(b"M")
+                await asyncio.sleep(dribble)
+            assert loop.time() - begin >= 30.0
+        assert {c.cause for c in handler.closed_connections} == {Cause.HALF_RECORD}
+        assert server.violations == {Violation.HALF_RECORD: len(slow)}
+
+    run(tmp_path, scene, loop_factory=SimulatedLoop)
 
 
 def test_a_steady_sender_that_is_always_in_the_middle_of_a_record_lives(tmp_path: Path) -> None:
@@ -620,11 +658,77 @@ def test_two_that_both_send_much_do_not_wait_for_each_other(tmp_path: Path) -> N
     run(tmp_path, scene)
 
 
+def test_an_answer_of_many_records_is_sent_whole_and_refused_whole(tmp_path: Path) -> None:
+    most = Limits(out_bytes=400 * RECORD)
+
+    async def scene(_server: RecordServer, handler: Echo, name: str) -> None:
+        def many(connection: Connection, text: bytes) -> None:
+            sent = connection.send(b"".join(encode(b"%d" % i) for i in range(int(text))))
+            assert sent == (int(text) <= 400)
+
+        handler.answer = many
+        with client(name) as sock:
+            sock.sendall(encode(b"400") * 3)
+            answers = await read(sock, 1200 * RECORD)
+            assert [int(answers[i : i + 255].partition(b"\0")[0]) for i in range(0, len(answers), RECORD)] == [
+                *range(400)
+            ] * 3
+            sock.sendall(encode(b"401"))
+            assert await read(sock) == b""
+        await until(lambda: handler.closed_connections)
+        assert handler.closed_connections[0].cause is Cause.OVERFLOW
+        assert handler.closed_connections[0].undelivered == 401
+
+    run(tmp_path, scene, limits=most)
+
+
+def test_answers_that_wait_go_on_at_the_byte_that_is_due(tmp_path: Path) -> None:
+    sizes = (30, 1, 13, 2, 40, 1, 1, 25)
+
+    async def scene(_server: RecordServer, handler: Echo, name: str) -> None:
+        whole = [b"".join(encode(b"%d %d" % (n, i)) for i in range(size)) for n, size in enumerate(sizes)]
+
+        def many(connection: Connection, _text: bytes) -> None:
+            connection._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+            assert all(connection.send(records) for records in whole)
+            assert connection.waiting > sum(map(len, whole)) // 2
+
+        handler.answer = many
+        with client(name) as sock:
+            sock.sendall(encode(b"x"))
+            answers = b""
+            while len(answers) < sum(map(len, whole)):
+                answers += await read(sock, min(1000, sum(map(len, whole)) - len(answers)))
+            assert answers == b"".join(whole)
+
+    run(tmp_path, scene)
+
+
+def test_of_an_answer_that_was_half_sent_only_the_rest_counts_as_lost(tmp_path: Path) -> None:
+    async def scene(_server: RecordServer, handler: Echo, name: str) -> None:
+        def much(connection: Connection, text: bytes) -> None:
+            connection._stream._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+            assert connection.send(encode(text) * 60)
+            assert 0 < connection.waiting < 60 * RECORD
+            assert not connection.send(encode(text) * 60)
+
+        handler.answer = much
+        with client(name) as sock:
+            sock.sendall(encode(b"x"))
+            await until(lambda: handler.closed_connections)
+            got = len(await read(sock, 1 << 20)) // RECORD
+        assert got > 0
+        assert got + handler.closed_connections[0].undelivered == 120
+
+    run(tmp_path, scene, limits=Limits(out_bytes=60 * RECORD))
+
+
 def test_a_record_has_its_length(tmp_path: Path) -> None:
     async def scene(_server: RecordServer, handler: Echo, name: str) -> None:
         def wrong(connection: Connection, text: bytes) -> None:
-            with pytest.raises(ValueError, match="256 bytes, not 1"):
-                connection.send(text)
+            for wrong_size in (b"", text, bytes(RECORD + 1)):
+                with pytest.raises(ValueError, match=f"256 bytes, not {len(wrong_size)}"):
+                    connection.send(wrong_size)
             handler.echo(connection, text)
 
         handler.answer = wrong
