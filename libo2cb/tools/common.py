@@ -66,6 +66,12 @@ def say(command: str, sentence: str) -> None:
         sys.stderr.flush()
 
 
+def complain(command: str, error: Exception) -> None:
+    """Say an error, each of its lines."""
+    for line in str(error).splitlines():
+        say(command, line)
+
+
 def configuration(option: str | None, environ: Mapping[str, str] = os.environ) -> Config:
     """The configuration: --config, then $OCFS2_CONTROLD_CONFIG, then the default path.
 

@@ -10,8 +10,10 @@ Option letters and usage are those of the original, so that the kernel and old s
 and these are new:
 
     ocfs2_hb_ctl -I [--json | --count]    is anything stopped, why, what to do; exit 0, 1, 2 or 3 as verdict.EXITS says
+    ocfs2_hb_ctl -I --watch [SECONDS]     the same drawn again and again until Ctrl-C, also with -d or -u
     ocfs2_hb_ctl --fenced NODE            an operator's word that a lost node is off; asked twice
     ocfs2_hb_ctl --replace [DAEMON]       a daemon leaves everything standing for its successor
+    ocfs2_hb_ctl --node-up NODE (-d DEVICE | -u UUID), --node-down ...    for external managers (libo2cb.manager)
 
 Everything else ends with 0, or with 1 and a sentence on stderr.
 """
@@ -31,10 +33,12 @@ from libo2cb.config import Config
 from libo2cb.config_problems import ConfigError
 from libo2cb.errors import O2cbError
 from libo2cb.join import begin_group_join, complete_group_join, group_leave
+from libo2cb.kernel.choose import choose_refs
+from libo2cb.manager import node_down, node_up
 from libo2cb.report_client import Unanswered, ask, server_uids
 from libo2cb.service.report import Lost, Ocfs2Report, dump
 from libo2cb.superblock import SuperblockError, read_superblock
-from libo2cb.tools import common, screens
+from libo2cb.tools import common, screens, watch
 from libo2cb.tools.common import O2CB, OCFS2, Failure, UsageError
 from libo2cb.tools.human import names
 from libo2cb.tools.verdict import EXITS, SEVERITY, Facts, Silent, Verdict, exit_code, findings
@@ -45,13 +49,17 @@ from protocol.framing import BadMessage
 COMMAND: Final = "ocfs2_hb_ctl"
 REPORT_TIMEOUT: Final = 5.0
 MOUNT_SERVICE: Final = client.MOUNT_SERVICE
+_OF_A_REGION: Final = frozenset({"start", "kill", "node_up", "node_down"})
 USAGE: Final = """\
 usage: ocfs2_hb_ctl -S (-d DEVICE | -u UUID) SERVICE     start to hold a region
        ocfs2_hb_ctl -K (-d DEVICE | -u UUID) SERVICE     stop to hold it (with -u: SERVICE or "ocfs2")
        ocfs2_hb_ctl -I [-d DEVICE | -u UUID]             status: of one filesystem, or of everything
+       ocfs2_hb_ctl -I [-d DEVICE | -u UUID] --watch [SECONDS]   drawn again and again until Ctrl-C
        ocfs2_hb_ctl -I --json | -I --count               the same facts for programs; number of live regions
        ocfs2_hb_ctl --fenced NODE [--yes-i-am-sure]      say that a lost node has been switched off
        ocfs2_hb_ctl --replace [ocfs2_controld | o2cb_controld]
+       ocfs2_hb_ctl --node-up NODE (-d DEVICE | -u UUID)     for external managers: a node shall be alive there,
+       ocfs2_hb_ctl --node-down NODE (-d DEVICE | -u UUID)   or no longer; refused where it would not be so
        common: --config FILE (else $OCFS2_CONTROLD_CONFIG, else /etc/ocfs2/controld.toml)
 """
 
@@ -66,11 +74,14 @@ def _parser() -> common.Arguments:
     action.add_argument("-h", "--help", dest="action", action="store_const", const="help")
     action.add_argument("--fenced", metavar="NODE")
     action.add_argument("--replace", nargs="?", const="both", choices=("both", O2CB, OCFS2))
+    action.add_argument("--node-up", metavar="NODE")
+    action.add_argument("--node-down", metavar="NODE")
     parser.add_argument("-d", dest="device")
     parser.add_argument("-u", dest="uuid")
     parser.add_argument("-n", dest="priority", type=int)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--count", action="store_true")
+    parser.add_argument("--watch", metavar="SECONDS", nargs="?", const=watch.SECONDS, type=watch.seconds)
     parser.add_argument("--yes-i-am-sure", dest="sure", action="store_true")
     parser.add_argument("--config")
     parser.add_argument("service", nargs="?")
@@ -81,25 +92,32 @@ def _checked(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, or UsageError."""
     options = _parser().parse_args(argv)
     action = options.action
-    if options.fenced is not None:
-        action = options.action = "fenced"
-    elif options.replace is not None:
-        action = options.action = "replace"
+    for given in ("fenced", "replace", "node_up", "node_down"):
+        if getattr(options, given) is not None:
+            action = options.action = given
     named = (options.device is not None) + (options.uuid is not None)
     if action is None:
         raise UsageError("nothing to do")
+    if action in _OF_A_REGION and named != 1:
+        raise UsageError("one of -d DEVICE and -u UUID is needed")
     if action in {"start", "kill"}:
-        if named != 1:
-            raise UsageError("one of -d DEVICE and -u UUID is needed")
         if options.service is None and not (action == "kill" and options.uuid):
             raise UsageError("a SERVICE is needed")
     elif options.service is not None:
         raise UsageError(f'"{options.service}" is one word too many')
     if action == "info" and named == 2:  # noqa: PLR2004 (both of them)
         raise UsageError("-d and -u name the same thing: one of them")
-    if (options.json or options.count) and (action != "info" or named or (options.json and options.count)):
-        raise UsageError("--json and --count belong to -I alone, one of them")
+    _check_forms(options, named)
     return options
+
+
+def _check_forms(options: argparse.Namespace, named: int) -> None:
+    """How status is to be shown."""
+    alone = options.action == "info" and not named
+    if (options.json or options.count) and (not alone or (options.json and options.count)):
+        raise UsageError("--json and --count belong to -I alone, one of them")
+    if options.watch is not None and (options.action != "info" or options.json or options.count):
+        raise UsageError("--watch belongs to -I, without --json and --count")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,8 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         common.say(COMMAND, str(error))
         return 1 if error.code is None else error.code
     except (ConfigError, O2cbError, Unanswered, BadMessage) as error:
-        for line in str(error).splitlines():
-            common.say(COMMAND, line)
+        common.complain(COMMAND, error)
         return 1
     except BrokenPipeError:  # `ocfs2_hb_ctl -I | head`: the reader has seen enough
         with contextlib.suppress(OSError):
@@ -137,7 +154,7 @@ def _run(options: argparse.Namespace) -> int:
             " -P is of use with the disk heartbeat of the classic stack only"
         )
     config = common.configuration(options.config)
-    if options.action in {"start", "kill"}:
+    if options.action in _OF_A_REGION:
         common.enter_home(config, COMMAND)
     match options.action:
         case "start":
@@ -148,19 +165,43 @@ def _run(options: argparse.Namespace) -> int:
             return _fenced(config, options.fenced, sure=options.sure)
         case "replace":
             return _replace(config, (OCFS2, O2CB) if options.replace == "both" else (options.replace,))
-    if options.device or options.uuid:
-        fs = common.uuid(options.uuid) if options.uuid else read_superblock(options.device).uuid
-        facts = common.facts(config, REPORT_TIMEOUT)
-        _print(screens.filesystem(facts, fs))
-        return exit_code(tuple(f for f in findings(facts) if f.group == fs or f.verdict is Verdict.SILENT))
+        case "node_up" | "node_down":
+            return _manage(config, options)
+    return _info(config, options)
+
+
+def _info(config: Config, options: argparse.Namespace) -> int:
+    """Status, in the form that was asked for."""
     if options.count:
         return _count(config)
-    facts = common.facts(config, REPORT_TIMEOUT)
     if options.json:
+        facts = common.facts(config, REPORT_TIMEOUT)
         print(document(facts))  # noqa: T201 (the command's answer)
-    else:
-        _print(screens.status(facts))
-    return exit_code(findings(facts))
+        return exit_code(findings(facts))
+    fs = common.uuid(options.uuid) if options.uuid else options.device and read_superblock(options.device).uuid
+    if options.watch is not None:
+        return watch.watch(COMMAND, lambda: _picture(config, fs), options.watch)
+    lines, code = _picture(config, fs)
+    _print(lines)
+    return code
+
+
+def _picture(config: Config, fs: str | None) -> watch.Picture:
+    """The screen of one filesystem, or of everything, and its exit code."""
+    facts = common.facts(config, REPORT_TIMEOUT)
+    found = findings(facts)
+    if fs is None:
+        return screens.status(facts), exit_code(found)
+    ours = tuple(f for f in found if f.group == fs or f.verdict is Verdict.SILENT)
+    return screens.filesystem(facts, fs, _references(config, fs)), exit_code(ours)
+
+
+def _references(config: Config, fs: str) -> int | str:
+    """The references of a region as the classic tools count them; or why they cannot be read."""
+    try:
+        return choose_refs(config).count(fs)
+    except O2cbError as error:
+        return error.sentence()
 
 
 def _print(lines: list[str]) -> None:
@@ -238,6 +279,17 @@ def _kill(config: Config, options: argparse.Namespace) -> int:
     fs = common.uuid(options.uuid) if options.uuid else read_superblock(options.device).uuid
     service = options.service or MOUNT_SERVICE
     group_leave(fs, service, socket_name=config.sockets.clients, trusted_uids=server_uids(config))
+    return 0
+
+
+def _manage(config: Config, options: argparse.Namespace) -> int:
+    """What an external manager wants of a node; see libo2cb.manager."""
+    fs = common.uuid(options.uuid) if options.uuid else read_superblock(options.device).uuid
+    if options.action == "node_up":
+        told = node_up(config, fs, options.node_up, lambda: options.device or _device_of(config, fs))
+    else:
+        told = node_down(config, fs, options.node_down)
+    print(told)  # noqa: T201 (the command's answer)
     return 0
 
 

@@ -29,14 +29,14 @@ from types import FrameType
 from typing import Final
 
 from libo2cb.config import Config
-from libo2cb.config_problems import ConfigError
 from libo2cb.errors import KernelRefusal, O2cbError
 from libo2cb.join import DaemonRefused, GroupJoin, begin_group_join
 from libo2cb.mounts import NoDevice, SandboxMounts, identify
 from libo2cb.report_client import server_uids
 from libo2cb.superblock import Superblock, read_superblock
-from libo2cb.tools import common, mount_options
-from libo2cb.tools.common import Failure, UsageError
+from libo2cb.tools import common, helper, mount_options
+from libo2cb.tools.common import Failure
+from libo2cb.tools.helper import Interrupted
 from libo2cb.tools.human import clean
 from libo2cb.tools.mount_options import MountOptions
 from libo2cb.tools.waiting import Waiting
@@ -45,9 +45,7 @@ from protocol.client import MOUNT_SERVICE
 
 COMMAND: Final = "mount.ocfs2"
 USAGE: Final = "usage: mount.ocfs2 DEVICE DIRECTORY [-fnrsvw] [-o OPTIONS] [--config FILE]\n"
-EXIT_USAGE: Final = 1
 EXIT_INTERRUPTED: Final = 8
-EXIT_FAILED: Final = 32
 PAUSE: Final = "OCFS2_MOUNT_PAUSE"
 """Environment, with the sandbox driver only: "after-status" stops this process between the answer and the mount."""
 
@@ -59,10 +57,6 @@ _HINTS: Final = {
     errno.EROFS: "the device is read-only: mount it with -r",
     errno.ESRCH: "the kernel's control device is not held by a daemon",
 }
-
-
-class Interrupted(Exception):
-    """A signal asked to end."""
 
 
 class Signals:
@@ -113,25 +107,14 @@ def _parser() -> common.Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments in (["-h"], ["--help"]):
-        sys.stdout.write(USAGE)
-        return 0
-    try:
-        options = _parser().parse_args(arguments)
-    except UsageError as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n{USAGE}")
-        return EXIT_USAGE
-    try:
-        _run(options, Signals())
-    except Interrupted:
-        common.say(COMMAND, "interrupted; nothing is mounted and nothing is left behind")
-        return EXIT_INTERRUPTED
-    except (Failure, ConfigError, O2cbError) as error:
-        for line in str(error).splitlines():
-            common.say(COMMAND, line)
-        return EXIT_FAILED
-    return 0
+    return helper.main(
+        COMMAND,
+        USAGE,
+        _parser(),
+        lambda options: _run(options, Signals()),
+        argv,
+        interrupted=("interrupted; nothing is mounted and nothing is left behind", EXIT_INTERRUPTED),
+    )
 
 
 def _run(options: argparse.Namespace, signals: Signals) -> None:
@@ -212,6 +195,8 @@ def _mount(
         if signals.came():
             _tell(join, errno.EINTR)
             raise Interrupted
+        if warning := join.said.partition("; ")[2]:  # "OK; fencing is manual: ..."
+            common.say(COMMAND, warning)
         try:
             attach()
         except O2cbError as error:

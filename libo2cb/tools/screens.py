@@ -39,16 +39,25 @@ def status(facts: Facts) -> list[str]:
     return lines
 
 
-def filesystem(facts: Facts, fs: str) -> list[str]:
+def headline(facts: Facts) -> str:
+    """Line one of the status without its time, for whoever shows it without asking again: `systemctl status`."""
+    worst = next(iter(findings(facts)), None)
+    if worst is None:
+        return _healthy(facts)
+    why = next((text for key, text in worst.lines if key == "why"), "")
+    return clean(f"{worst.verdict}  {worst.head}" + (f": {why}" if why else ""))
+
+
+def filesystem(facts: Facts, fs: str, refs: int | str) -> list[str]:
     """The screen of `ocfs2_hb_ctl -I -d|-u`: the line that scripts know, then what it does not say.
 
     Args:
         facts: both reports, or what is left of them.
         fs: UUID.
+        refs: the references of its region; or why they cannot be read.
     """
     group = facts.group(fs)
-    refs = len(group.mount_points) + len([h for h in group.holders if h.service != "ocfs2"]) if group else 0
-    lines = [f"{fs}: {refs} refs"]
+    lines = [f"{fs}: {refs} refs"] if isinstance(refs, int) else [f"{fs}: ? refs", f"  {clean(refs)}"]
     found = findings(facts)
     lines += [f"  {silent.daemon} does not answer: {clean(silent.why)}" for silent in facts.silent]
     if group is None:
@@ -169,6 +178,8 @@ def _summary(facts: Facts) -> str:
     if facts.ocfs2:
         parts.append(counted(len(facts.groups), "filesystem"))
         parts.append(f"fencing: {_fencing(facts.ocfs2)}")
+    elif facts.o2cb and facts.o2cb.driver == "classic":
+        parts.append("classic driver: nodes by configuration, who is alive by heartbeat on disk")
     return ", ".join(parts)
 
 
@@ -287,6 +298,8 @@ def _foot(facts: Facts) -> list[str]:
             line += f"     last death: {clean(death.node)}, {since(death.ago)} ago,"
             line += f" group stopped for {took(death.stopped_for)}"
         lines.append(line)
+    for report in (facts.o2cb, facts.ocfs2):
+        lines += [f"note: {clean(note)}" for note in (report.notes if report else ())]
     for report in (facts.o2cb, facts.ocfs2):
         if report and report.signals_refused:
             told = ", ".join(f"{clean(name)} {count}" for name, count in sorted(report.signals_refused.items()))

@@ -24,14 +24,13 @@ from contextlib import suppress
 from typing import Final
 
 from libo2cb.config import Config
-from libo2cb.config_problems import ConfigError
 from libo2cb.errors import KernelRefusal, O2cbError
 from libo2cb.join import DaemonRefused, group_leave
 from libo2cb.mounts import Mount, NoDevice, SandboxMounts, identify
 from libo2cb.report_client import server_uids
 from libo2cb.superblock import SuperblockError, read_superblock
-from libo2cb.tools import common
-from libo2cb.tools.common import Failure, UsageError
+from libo2cb.tools import common, helper
+from libo2cb.tools.common import Failure
 from libo2cb.tools.human import clean
 from libo2cb.tools.mount import kernel_mount
 from libo2cb.tools.mount_options import MS_RDONLY, MS_REMOUNT, MountOptions
@@ -39,8 +38,6 @@ from protocol.client import MOUNT_SERVICE
 
 COMMAND: Final = "umount.ocfs2"
 USAGE: Final = "usage: umount.ocfs2 DIRECTORY|DEVICE [-flnrv] [--config FILE]\n"
-EXIT_USAGE: Final = 1
-EXIT_FAILED: Final = 32
 MNT_FORCE: Final = 1
 MNT_DETACH: Final = 2
 _HINTS: Final = {
@@ -62,25 +59,8 @@ def _parser() -> common.Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments in (["-h"], ["--help"]):
-        sys.stdout.write(USAGE)
-        return 0
-    try:
-        options = _parser().parse_args(arguments)
-    except UsageError as error:
-        sys.stderr.write(f"{COMMAND}: {error}\n{USAGE}")
-        return EXIT_USAGE
-    try:
-        _run(options)
-    except (Failure, ConfigError, O2cbError) as error:
-        for line in str(error).splitlines():
-            common.say(COMMAND, line)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        common.say(COMMAND, "interrupted; what is unmounted the daemon finds by itself, see findmnt")
-        return EXIT_FAILED
-    return 0
+    interrupted = "interrupted; what is unmounted the daemon finds by itself, see findmnt"
+    return helper.main(COMMAND, USAGE, _parser(), _run, argv, interrupted=(interrupted, helper.EXIT_FAILED))
 
 
 def _run(options: argparse.Namespace) -> None:

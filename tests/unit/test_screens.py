@@ -57,9 +57,12 @@ def test_a_waiting_mount_says_for_what_how_long_yet_and_the_way_out() -> None:
 
 
 def test_one_filesystem_keeps_the_line_that_scripts_know() -> None:
-    lines = screens.filesystem(samples.dead(), samples.VM)
-    assert lines[0] == f"{samples.VM}: 2 refs"
+    lines = screens.filesystem(samples.dead(), samples.VM, 1)
+    assert lines[0] == f"{samples.VM}: 1 refs"
     check("filesystem", lines)
+    unread = screens.filesystem(samples.dead(), samples.VM, "the semaphores cannot be read")
+    assert unread[:2] == [f"{samples.VM}: ? refs", "  the semaphores cannot be read"]
+    assert unread[2:] == lines[1:]
 
 
 def test_line_one_says_frozen_only_where_the_driver_freezes() -> None:

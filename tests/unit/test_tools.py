@@ -18,6 +18,7 @@ from libo2cb.errors import KernelRefusal
 from libo2cb.mounts import Busy
 from libo2cb.report_client import Unanswered, ask_report, server_uids
 from libo2cb.sandbox.homes import NodeHome
+from libo2cb.sandbox.refs import SandboxRefs
 from libo2cb.service.report import Lost, O2cbReport, Ocfs2Report
 from libo2cb.tools import common, hb_ctl, mount_options, screens, umount
 from libo2cb.tools.mount import kernel_mount
@@ -125,9 +126,14 @@ def test_silent_daemons_leave_what_the_kernel_and_the_mount_table_say(
 def test_one_filesystem_by_device_and_by_uuid(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
     group = samples.vm(fs=UUID, label="demo")
     node.tells(Facts(samples.o2cb(), samples.ocfs2(groups=(group,)))).start()
+    refs = SandboxRefs(node.home)
+    refs.keep(UUID, 2)
     for arguments in (("-d", image(node)), ("-u", UUID), ("-u", "88f01f12-debf-421b-ad72-06a702a50bb2")):
         assert run(node, "-I", *arguments) == 0
         assert capsys.readouterr().out.startswith(f"{UUID}: 2 refs\n")
+    (node.home / "kernel" / "refs.json").write_text("nonsense")
+    assert run(node, "-I", "-u", UUID) == 0
+    assert capsys.readouterr().out.startswith(f"{UUID}: ? refs\n")
 
 
 @pytest.mark.parametrize(

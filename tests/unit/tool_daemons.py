@@ -68,7 +68,7 @@ hub = "{home}/hub.sock"
 node = "n1"
 [kernel]
 driver = "sandbox"
-root = "{home}"
+root = "{home}/kernel"
 [sockets]
 clients = "{home}/c"
 ordering = "{home}/o"
