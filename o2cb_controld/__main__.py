@@ -5,17 +5,15 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from libo2cb.config import Config, ConfigError
-from libo2cb.engine.sandbox import SandboxMembership
-from libo2cb.kernel.sandbox import SandboxFs
-from libo2cb.kernel.tree import TreeKernel
+from libo2cb.engine import choose
+from libo2cb.errors import O2cbError
+from libo2cb.kernel.choose import choose_heartbeat, choose_kernel, choose_mounts
 from libo2cb.locks import LockDirectory
 from libo2cb.processes import set_program_name
-from libo2cb.sandbox.mounts import SandboxMounts
-from libo2cb.service import cli
+from libo2cb.service import cli, memory
 from libo2cb.service.logs import Logger, Origin
 from libo2cb.service.pidfile import PidFile, PidFileError
 from libo2cb.service.ring import LineRing
@@ -33,27 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_program_name(NAME)
         with PidFile.take(config.sockets.run / f"{NAME}.pid"):
             return _serve(config)
+    except O2cbError as error:
+        cli.fail(NAME, error.sentence())
     except (ConfigError, PidFileError) as error:
         cli.fail(NAME, error)
 
 
 def _serve(config: Config) -> int:
-    home = sandbox_home(config)
-    kernel = TreeKernel(SandboxFs(home))
+    memory.tune()
+    kernel = choose_kernel(config)
     origin = Origin(NAME, uuid.uuid4().hex[:8], kernel.boot_id(), config.engine.node or "")
     ring = LineRing(config.status.ring)
     logger = Logger(origin, form=config.log.format, level=config.log.level, ring=ring)
-    hands = Hands(kernel, SandboxMounts(home / "mounts"), LockDirectory(config.sockets.run))
-    membership = SandboxMembership(config.engine.hub or "", config.engine.node or "", NAME)
+    locks = LockDirectory(config.sockets.run)
+    hands = Hands(kernel, choose_mounts(config), locks, choose_heartbeat(config))
+    membership = choose.membership(config, NAME)
     try:
-        return asyncio.run(Daemon(config, Ports(membership, hands, frozenset({0, os.geteuid()})), logger).run())
+        daemon = Daemon(config, Ports(membership, hands, frozenset({0, os.geteuid()})), logger)
+        return asyncio.run(memory.level(daemon.run()))
     finally:
         logger.close()
-
-
-def sandbox_home(config: Config) -> Path:
-    """The node's home in the sandbox: kernel.root is the directory "kernel" in it."""
-    return config.kernel.tree.parent
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Unlock:
 
 @dataclass(frozen=True, slots=True)
 class ListLinks:
-    """List the regions that link this directory. Answer: LinksListed or Refused."""
+    """List the regions that link this directory, or in which it beats on disk. Answer: LinksListed or Refused."""
 
     number: int
     name: str

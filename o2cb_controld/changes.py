@@ -8,6 +8,16 @@ none was found:
 
 Each decision asks anew what is needed: node B may be wanted again between any two of these steps, and again with
 another address.
+
+With the classic driver nothing links, and the kernels alone say who is alive, by heartbeat on disk. Then the list under
+the lock is of the regions in which the node beats, and it pins in the same way:
+
+    C is taken out of the configuration while it has F mounted; the network between A and C is cut as well. A's kernel
+    has closed its connection to C, so its rmdir would be allowed, and A would forget a node that writes to F. A's own
+    heartbeat thread still reads C's beats from F: the change waits until C has unmounted, or is silent.
+
+A configured node with a new address is the same: its old identity has left the configuration, and goes once the kernel
+holds it for dead.
 """
 
 from collections.abc import Callable
@@ -60,6 +70,7 @@ class Turn:
     cue: Cue
     regions: tuple[str, ...] = ()
     errno: int = 0
+    blind: bool = False
 
 
 Outcome: TypeAlias = tuple[Slot | None, tuple[Action, ...]]
@@ -144,7 +155,7 @@ def _done(t: Turn) -> Outcome:
 
 def _pin(t: Turn) -> Outcome:
     """Wait for the lock or the links, and say so once."""
-    cause = Cause(Pin.LINK, t.regions) if t.cue is Cue.LINKED else Cause(Pin.LOCK)
+    cause = Cause(_kind(t), t.regions) if t.cue is Cue.LINKED else Cause(Pin.LOCK)
     unlock: tuple[Action, ...] = (Unlock(t.slot.number),) if t.cue is Cue.LINKED else ()
     if isinstance(t.need, Nothing):
         return None, (*unlock, log(Event.CHANGE_CANCELLED, number=t.slot.number))
@@ -157,6 +168,12 @@ def _pin(t: Turn) -> Outcome:
         said.extend(Say(c, Waiting(t.slot.number, reason)) for c in sorted(t.state.peers))
         slot = replace(slot, told=reason)
     return slot, (*unlock, *said)
+
+
+def _kind(t: Turn) -> Pin:
+    if t.state.driver != "classic":
+        return Pin.LINK
+    return Pin.BLIND if t.blind else Pin.BEAT
 
 
 def _refused(t: Turn) -> Outcome:
@@ -243,13 +260,22 @@ def _table() -> Table[Node, Cue, Rule]:
 NODE: Table[Node, Cue, Rule] = _table()
 
 
-def tell(state: State, now: float, number: int, cue: Cue, *, regions: tuple[str, ...] = (), errno: int = 0) -> Step:
+def tell(
+    state: State,
+    now: float,
+    number: int,
+    cue: Cue,
+    *,
+    regions: tuple[str, ...] = (),
+    errno: int = 0,
+    blind: bool = False,
+) -> Step:
     """Run one number's machine."""
     difference = state.difference()
     slot = state.slot(number)
     if slot is None:
         slot = Slot(number, Node.ABSENT if difference.holder(number) is None else Node.RIGHT)
-    turn = Turn(state, now, slot, difference.need(number), cue, regions, errno)
+    turn = Turn(state, now, slot, difference.need(number), cue, regions, errno, blind)
     after, actions = NODE[slot.phase, cue].rule(turn)
     return (state.without_slot(number) if after is None else state.with_slot(after)), actions
 
@@ -263,8 +289,11 @@ def answered(state: State, now: float, answer: Answer) -> Step:
             return tell(state, now, number, Cue.BUSY)
         case LinksListed(number, ()):
             return tell(state, now, number, Cue.FREE)
-        case LinksListed(number, regions):
-            return tell(state, now, number, Cue.LINKED, regions=tuple(sorted(regions)))
+        case LinksListed(number) if state.driver == "classic" and isinstance(state.difference().need(number), Make):
+            # A kernel heeds no beat of a node that it does not have: there is nothing to undo.
+            return tell(state, now, number, Cue.FREE)
+        case LinksListed(number, regions, blind):
+            return tell(state, now, number, Cue.LINKED, regions=tuple(sorted(regions)), blind=blind)
         case Refused(number, errno):
             return tell(state, now, number, Cue.FAILED, errno=errno)
         case Removed(number, name):

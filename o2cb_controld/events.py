@@ -65,10 +65,17 @@ class LockBusy:
 
 @dataclass(frozen=True, slots=True)
 class LinksListed:
-    """Answer to ListLinks: the regions that link the node, listed under the exclusive lock."""
+    """Answer to ListLinks: the regions that link the node, listed under the exclusive lock.
+
+    Attributes:
+        number: the node.
+        regions: those that link it; with the classic driver, those in which its heartbeat is seen.
+        blind: the classic driver cannot see who beats in these regions, so they count.
+    """
 
     number: int
     regions: tuple[str, ...]
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

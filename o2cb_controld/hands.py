@@ -1,7 +1,7 @@
 """The hands of o2cb_controld: carries out what touches the kernel tree and the lock files, one action at a time.
 
 `carry_out` answers each action by at most one event and raises nothing that the system says: an error is an answer. It
-may be called from a thread of its own, if only from one.
+is called from one thread. `uses` and `links` only look, and may be called from any.
 """
 
 import errno
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from libo2cb.errors import KernelRefusal, NotThere, O2cbError
+from libo2cb.kernel.alive import DiskHeartbeat
 from libo2cb.kernel.port import KernelPort
 from libo2cb.locks import Descriptor, LockDirectory
 from libo2cb.mounts import MountTable
@@ -41,12 +42,16 @@ class Hands:
         kernel: the kernel.
         mounts: the mount table.
         locks: the run directory's lock files.
+        heartbeat: who beats on disk, with the classic driver; None where links say who lives.
     """
 
-    def __init__(self, kernel: KernelPort, mounts: MountTable, locks: LockDirectory) -> None:
+    def __init__(
+        self, kernel: KernelPort, mounts: MountTable, locks: LockDirectory, heartbeat: DiskHeartbeat | None = None
+    ) -> None:
         self.kernel = kernel
         self.mounts = mounts
         self.locks = locks
+        self._heartbeat = heartbeat
         self._cluster = ""
         self._exclusive: dict[int, Descriptor] = {}
         self._service: Descriptor | None = None
@@ -92,12 +97,12 @@ class Hands:
             found.append(f"it cannot be seen what is in use: {error.strerror}")
         return tuple(found)
 
-    def links(self) -> dict[str, tuple[str, ...]]:
-        """For status: which regions link which directory of our cluster; empty when that cannot be read."""
+    def links(self, cluster: str) -> dict[str, tuple[str, ...]]:
+        """For status: which regions link which directory of the cluster; empty when that cannot be read."""
         links: dict[str, tuple[str, ...]] = {}
         try:
-            for region in sorted(self.kernel.regions(self._cluster)) if self._cluster else ():
-                for name in self.kernel.links(self._cluster, region):
+            for region in sorted(self.kernel.regions(cluster)) if cluster else ():
+                for name in self.kernel.links(cluster, region):
                     links[name] = (*links.get(name, ()), region)
         except KernelRefusal:
             return {}
@@ -154,7 +159,7 @@ class Hands:
         try:
             match action:
                 case do.ListLinks(_, name):
-                    return told.LinksListed(number, tuple(self.kernel.linked(self._cluster, name)))
+                    return self._pins(number, name)
                 case do.MakeNode(identity, local):
                     o2cb_add_node(self.kernel, self._cluster, identity, local)
                     return told.Made(number, identity, local)
@@ -166,6 +171,14 @@ class Hands:
         except O2cbError:
             # A node that the tree cannot hold is never wanted; if it is, it is refused like any other.
             return told.Refused(number, errno.EINVAL)
+
+    def _pins(self, number: int, name: str) -> told.LinksListed:
+        if self._heartbeat is None or number == ORPHANS:
+            return told.LinksListed(number, tuple(self.kernel.linked(self._cluster, name)))
+        live = {region: self._heartbeat.live(region) for region in self.kernel.regions(self._cluster)}
+        beats = tuple(region for region, numbers in live.items() if numbers is not None and number in numbers)
+        unseen = tuple(region for region, numbers in live.items() if numbers is None)
+        return told.LinksListed(number, beats or unseen, blind=not beats and bool(unseen))
 
 
 def _cluster_call(

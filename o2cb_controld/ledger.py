@@ -87,6 +87,8 @@ def _impossible(state: State, asked: NodeIdentity) -> Never | None:
         return Never(EINVAL, why_unfit(asked) or "")
     if state.ending in {Ending.EMPTYING, Ending.CLOSING, Ending.ENDED}:
         return Never(ESHUTDOWN, "o2cb_controld is ending: start it again, then mount")
+    if state.driver == "classic":
+        return Never(EINVAL, "kernel.driver is classic here: nodes are linked nowhere, and no lock is granted")
     if asked.port != state.port:
         return Never(EINVAL, f"{asked} asks with port {asked.port}, and cluster.port here is {state.port}")
     if state.engine.up and all(c.number != asked.number for c in state.engine.configured):

@@ -8,6 +8,7 @@ operator hears.
 
 from dataclasses import replace
 
+from libo2cb.engine.advice import advice
 from libo2cb.engine.port import Configured, ConfiguredNode, EngineDown, EngineUp, Members, ShutdownAsked
 from libo2cb.events import Event, log
 from libo2cb.wording import shown
@@ -82,8 +83,8 @@ def _hear(state: State, now: float, event: MindEvent) -> Step:  # noqa: C901, PL
             return _engine_up(state, event)
         case EngineDown(reason):
             return _engine_down(state, now, reason)
-        case Configured(nodes):
-            return _configured(state, nodes)
+        case Configured():
+            return _configured(state, event)
         case Members():
             return _members(state, event)
         case ShutdownAsked(question):
@@ -137,10 +138,12 @@ def _engine_up(state: State, event: EngineUp) -> Step:
         mine = shown(state.engine.cluster)
         reason = f"it came back as cluster {shown(event.cluster)}; this daemon serves {mine} until it is restarted"
         return replace(state, engine=replace(state.engine, up=False, members=None, reason=reason)), (said,)
-    engine = Engine(up=True, cluster=event.cluster, local=event.local, configured=event.nodes, reason="")
+    notes = _notes(state, event)
+    engine = Engine(up=True, cluster=event.cluster, local=event.local, configured=event.nodes, reason="", notes=notes)
     tree = Tree.READING if first else state.tree
     read: tuple[Action, ...] = (ReadKernel(event.cluster),) if tree in {Tree.READING, Tree.STANDS} else ()
-    return replace(state, engine=engine, tree=tree), (said, *_name_unfit(state, event.nodes), *read)
+    named = (*_name_unfit(state, event.nodes), *_name_notes(state, notes))
+    return replace(state, engine=engine, tree=tree), (said, *named, *read)
 
 
 def _engine_down(state: State, now: float, reason: str) -> Step:
@@ -151,10 +154,15 @@ def _engine_down(state: State, now: float, reason: str) -> Step:
     return state, (log(Event.ENGINE_DOWN, "warning", cause=reason), *actions)
 
 
-def _configured(state: State, nodes: tuple[ConfiguredNode, ...]) -> Step:
-    said = (log(Event.CONFIGURED, nodes=[n.name for n in nodes]), *_name_unfit(state, nodes))
+def _configured(state: State, event: Configured) -> Step:
+    nodes, notes = event.nodes, _notes(state, event)
+    said = (
+        log(Event.CONFIGURED, nodes=[n.name for n in nodes]),
+        *_name_unfit(state, nodes),
+        *_name_notes(state, notes),
+    )
     old = {w.number: w for w in state.wanted}
-    state = replace(state, engine=replace(state.engine, configured=nodes))
+    state = replace(state, engine=replace(state.engine, configured=nodes, notes=notes))
     state, actions = _want(state)
     # The engine's configuration gave B another address while B lives: its kernel still has the old one.
     moved = {w.number for w in state.wanted if w.number in old and w.key != old[w.number].key}
@@ -201,6 +209,15 @@ def _name_unfit(state: State, nodes: tuple[ConfiguredNode, ...]) -> tuple[Action
         for u in unfit(nodes, state.port)
         if u not in known
     )
+
+
+def _notes(state: State, event: EngineUp | Configured) -> tuple[str, ...]:
+    return (*event.notes, *advice(len(event.nodes), state.fencing, two_node=event.two_node))
+
+
+def _name_notes(state: State, notes: tuple[str, ...]) -> tuple[Action, ...]:
+    """Once, and again when another stands in its place."""
+    return tuple(log(Event.NOTE, "warning", cause=n) for n in notes if n not in state.engine.notes)
 
 
 def _still_readdressed(state: State) -> frozenset[int]:

@@ -30,6 +30,7 @@ class Facts:
         uses: what would keep the daemon from ending now.
         peers: connections by id, as a person knows them: "ocfs2_controld pid 4711".
         violations: of connections, by kind.
+        silent: a call from which the kernel has not returned for long, and since how many seconds; None for none.
     """
 
     version: str
@@ -42,6 +43,7 @@ class Facts:
     uses: tuple[str, ...] = ()
     peers: Mapping[int, str] = field(default_factory=dict)
     violations: Mapping[str, int] = field(default_factory=dict)
+    silent: tuple[str, float] | None = None
 
 
 def build(state: State, now: float, facts: Facts) -> O2cbReport:
@@ -80,7 +82,7 @@ def build(state: State, now: float, facts: Facts) -> O2cbReport:
             members=members,
             reason=engine.reason or None,
         ),
-        waits=_waits(state, now, difference),
+        waits=_waits(state, now, facts, difference),
         signals_refused=dict(state.totals.refused_signals),
         violations=violations,
         driver=state.driver,
@@ -95,10 +97,11 @@ def build(state: State, now: float, facts: Facts) -> O2cbReport:
             for r in state.requests
         ),
         staying="; ".join(facts.uses) or None,
+        notes=engine.notes,
     )
 
 
-def _waits(state: State, now: float, difference: Difference) -> tuple[Wait, ...]:
+def _waits(state: State, now: float, facts: Facts, difference: Difference) -> tuple[Wait, ...]:
     reasons = waiting(state)
     node_of = {what(state, n, difference.need(n)): n for n in difference.numbers()}
     waits = [
@@ -106,6 +109,10 @@ def _waits(state: State, now: float, difference: Difference) -> tuple[Wait, ...]
         for w in state.waits
         if w.what in reasons and now - w.since >= state.patience
     ]
+    if facts.silent is not None:
+        call, seconds = facts.silent
+        why_silent = "the kernel has not returned from this call; all other changes wait behind it"
+        waits.append(Wait(what=call, seconds=seconds, why=why_silent, do="look into the kernel's log (dmesg)"))
     return tuple(sorted(waits, key=lambda w: -w.seconds))
 
 

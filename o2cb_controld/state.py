@@ -39,6 +39,8 @@ class Pin(Enum):
 
     LOCK = "lock"
     LINK = "link"
+    BEAT = "disk heartbeat"
+    BLIND = "a disk heartbeat that cannot be seen"
     KERNEL = "kernel"
 
 
@@ -48,7 +50,7 @@ class Cause:
 
     Attributes:
         pin: what holds it.
-        regions: for LINK, which regions.
+        regions: for LINK, BEAT and BLIND, which regions.
         errno: for KERNEL, its answer.
     """
 
@@ -125,6 +127,7 @@ class Engine:
         quorate: shown in status, decides nothing here.
         ring: likewise.
         reason: why it is not up.
+        notes: what an operator should know of its configuration.
     """
 
     up: bool = False
@@ -135,6 +138,7 @@ class Engine:
     quorate: bool = False
     ring: Ring | None = field(default=None, compare=False)
     reason: str = field(default="it has not answered since this daemon started", compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Tree(Enum):
@@ -205,6 +209,7 @@ class State:
         port: the cluster's port.
         expected: the only cluster that the configuration allows; "" for any.
         patience: seconds after which what waits is named.
+        fencing: fencing.kind of the configuration; "" where that is not ours (the classic driver).
         engine: what the engine has said.
         tree: our cluster directory.
         standing: its nodes, by name.
@@ -230,6 +235,7 @@ class State:
     port: int
     expected: str = ""
     patience: float = 5.0
+    fencing: str = ""
     engine: Engine = Engine()
     tree: Tree = Tree.UNREAD
     standing: tuple[StandingNode, ...] = ()

@@ -15,6 +15,8 @@ read the difference: it is the review.
     signal SIGTERM | shutdown asked     the daemon, or the engine through it, is asked to end
     o2cb starts | o2cb killed | o2cb replaced
     o2cb killed in mkdir                the next mkdir of a node is the last thing it does
+    thread slow | thread fast           what touches the kernel waits in line until "thread works"; no longer
+    thread works                        the next call in line is made, and its answer told
     wait SECONDS                        time passes; wake-ups come when they were asked for
     pin n2 | unpin n2                   something besides links holds n2 in the kernel
     mount F | umount F                  the mount table
@@ -52,6 +54,8 @@ from tests.simulation.kernel_model import KernelModel, Refusal
 
 STORIES = Path(__file__).parent / "ordering"
 PORT = 7777
+MOST_STEPS = 1000
+"""Steps of the daemon that may follow from one event, or come at one moment."""
 SHOWN = {
     Event.CHANGE_QUEUED: "cause",
     Event.CHANGE_CANCELLED: "number",
@@ -66,6 +70,13 @@ SHOWN = {
     Event.WAITING: "",
 }
 """The log lines that a story shows, and the field that it shows of each."""
+
+
+_CALLS = (
+    *(do.ReadKernel, do.MakeCluster, do.RemoveCluster, do.TryLock, do.Unlock, do.ListLinks, do.MakeNode, do.RemoveNode),
+    *(do.Grant, do.ClaimService, do.ReleaseService, do.LookForUse),
+)
+"""What the shell has its one thread do, in this order."""
 
 
 class StoryError(Exception):
@@ -95,6 +106,8 @@ class World:
         side: makes the player of ocfs2_controld.
     """
 
+    driver = "sandbox"
+
     def __init__(self, side: "Callable[[World], Ocfs2Side]") -> None:
         self.now = 0.0
         self.kernel = KernelModel()
@@ -113,6 +126,8 @@ class World:
         self._dies_in_mkdir = False
         self._ring = 0
         self._inbox: deque[told.MindEvent] = deque()
+        self._slow = False
+        self._line: deque[do.Action] = deque()
         self.ocfs2 = side(self)
 
     # for the story and for the players
@@ -144,11 +159,21 @@ class World:
         """Give o2cb_controld an event, and let it do all that follows."""
         self._inbox.append(event)
         self._over = self.state is None
+        self._take()
+
+    def _take(self) -> None:
+        steps = 0
         while self._inbox and self.state is not None:
-            self.state, actions = step(self.state, self.now, self._inbox.popleft())
+            event = self._inbox.popleft()
+            if (steps := steps + 1) > MOST_STEPS:
+                raise AssertionError(f"o2cb_controld comes to no rest at {event}")
+            self.state, actions = step(self.state, self.now, event)
             hash(self.state)  # an exhaustive search takes it as a key
             for action in actions:
-                self._perform(action)
+                if self._slow and isinstance(action, _CALLS):
+                    self._line.append(action)
+                else:
+                    self._perform(action)
                 if self._over:
                     break
         self._inbox.clear()
@@ -220,7 +245,7 @@ class World:
     def _do_o2cb(self, words: list[str]) -> None:
         match words:
             case ["starts"]:
-                self.state = State("sandbox", PORT)
+                self.state = State(self.driver, PORT)
                 if self.engine_up:
                     self._do_engine(["up"])
             case ["killed"]:
@@ -232,9 +257,30 @@ class World:
             case _:
                 raise StoryError(f"o2cb {words}")
 
+    def _do_thread(self, words: list[str]) -> None:
+        match words:
+            case ["slow"]:
+                self._slow = True
+            case ["fast"]:
+                while self._line:
+                    self._work()
+                self._slow = False
+            case ["works"] if self._line:
+                self._work()
+            case _:
+                raise StoryError(f"thread {words}")
+
+    def _work(self) -> None:
+        self._over = False
+        self._perform(self._line.popleft())
+        self._take()
+
     def _do_wait(self, words: list[str]) -> None:
-        until = self.now + float(words[0])
+        until, wakes = self.now + float(words[0]), 0
         while self._alarm is not None and self._alarm <= until:
+            wakes = wakes + 1 if self._alarm <= self.now else 0
+            if wakes > MOST_STEPS:
+                raise AssertionError(f"o2cb_controld wants to be woken at {self._alarm:g} s for ever")
             self.now, self._alarm = self._alarm, None
             self.tell(told.Tick())
         self.now = until
@@ -291,6 +337,7 @@ class World:
         self.state, self._alarm, self._over = None, None, True
         self._dies_in_mkdir = False
         self._inbox.clear()
+        self._line.clear()
         self.kernel = self.kernel.close_all("o2cb")
         if self.connection:
             self.ocfs2.disconnected()
@@ -535,9 +582,13 @@ class ScriptedOcfs2:
             w.tell(told.Closed(w.connection))
 
 
-def retell(story: str, side: Callable[[World], Ocfs2Side] = ScriptedOcfs2) -> str:
+def retell(
+    story: str,
+    side: Callable[[World], Ocfs2Side] = ScriptedOcfs2,
+    make: "Callable[[Callable[[World], Ocfs2Side]], World]" = World,
+) -> str:
     """The story with what happens written anew below each "----"."""
-    world = World(side)
+    world = make(side)
     out: list[str] = []
     telling = True
     for line in story.splitlines():

@@ -32,6 +32,11 @@ LINES = [
     "pin n2",
     "unpin n2",
     "wait 1",
+    "thread slow",
+    "thread slow; fail n2; thread works; thread works; back n2",
+    "thread works",
+    "thread works",
+    "thread fast",
     "signal SIGTERM",
 ]
 
@@ -75,7 +80,7 @@ def test_no_walk_breaks_a_law_and_every_walk_comes_to_rest(lines: list[str]) -> 
                 continue  # the kernel or the script says no: as if it had not been tried
     side = world.ocfs2
     assert isinstance(side, ScriptedOcfs2)
-    for line in ("unpin n2", "ocfs2 reads", "ocfs2 unlinks F/n2", "ocfs2 unlinks G/n2", "ocfs2 killed"):
+    for line in ("thread fast", "unpin n2", "ocfs2 reads", "ocfs2 unlinks F/n2", "ocfs2 unlinks G/n2", "ocfs2 killed"):
         try:
             world.command(line)
         except (Refusal, StoryError):

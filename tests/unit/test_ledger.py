@@ -235,6 +235,19 @@ def test_an_answer_that_nobody_waits_for_is_counted_and_its_lock_given_back() ->
     assert state.totals.surprises == 1
 
 
+def test_nothing_is_ready_while_a_change_is_made_that_nobody_wants_any_more() -> None:
+    # n2 leaves, its rmdir is on its way, and n2 is back before the answer: for a moment what stands is what is wanted.
+    state, actions = run(
+        settled(1, 2), Members(Ring(9, 1), True, (1,), (), (2,)), told.LockTaken(2), told.LinksListed(2, ())
+    )
+    assert any(isinstance(a, do.RemoveNode) for a in actions)
+    assert not state.ready
+    state, actions = run(state, Members(Ring(10, 1), True, (1, 2), (2,), ()))
+    assert not state.ready
+    state, _ = run(state, told.Removed(2, "n2"))
+    assert not state.ready, "it has to be made again"
+
+
 def test_equal_futures_are_equal_states() -> None:
     """Moments, counters and what was said do not tell states apart; an exhaustive search depends on it."""
     gone = Members(Ring(8, 1), True, (1,), (), (2,))
@@ -260,3 +273,28 @@ def test_the_report_names_what_is_queued() -> None:
     assert n2.queue_seconds == 6.0
     assert [w.node for w in report.waits] == [2]
     assert report.ready
+
+
+def test_with_the_classic_driver_no_lock_is_granted() -> None:
+    state, _ = run(
+        State("classic", 7777),
+        EngineUp("prod", 1, CONFIGURED),
+        told.KernelRead(("prod",), (standing(N1, local=True), standing(N2))),
+        Members(Ring(4, 1), True, (1, 2), (1, 2), ()),
+    )
+    _, actions = run(state, told.Asked(7, 1, N2))
+    [said] = without_logs(actions)
+    assert isinstance(said, do.Say)
+    assert isinstance(said.message, LockRefused)
+    assert "kernel.driver is classic" in said.message.reason
+
+
+@pytest.mark.parametrize("driver", ["links", "classic", "sandbox"])
+def test_a_kernel_without_the_module_is_waited_for_with_the_line_to_type(driver: str) -> None:
+    state, actions = run(State(driver, 7777), EngineUp("prod", 1, CONFIGURED), told.KernelUnread(ENOENT))
+    assert not [a for a in actions if isinstance(a, do.Exit)]
+    assert ("modprobe ocfs2_nodemanager" in state.unready) == (driver != "sandbox")
+    state, actions = run(state, told.Tick(), now=1.0)
+    assert do.ReadKernel("prod") in actions
+    state, actions = run(state, told.KernelRead((), ()), now=1.0)
+    assert do.MakeCluster("prod") in actions

@@ -1,9 +1,11 @@
 """The shell of o2cb_controld on a real sandbox tree, real locks and a real socket; only the engine is scripted."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,9 @@ class Engine:
         assert reason
         self.answers.append((question, allow))
 
+    def put_out(self, node: int, reason: str) -> None:
+        raise AssertionError(f"o2cb_controld puts nobody out, and now node {node}: {reason}")
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -67,6 +72,21 @@ class Peer:
                 assert not self.receiver.ended, "the connection was closed"
                 await asyncio.sleep(0.005)
         return ordering.parse(got.record.split(b"\0", 1)[0]), got
+
+    async def locked(self, request: int) -> Received:
+        """Ask for n2's lock, and wait for it; n2 may still be made meanwhile."""
+        await self.say(ordering.Lock(request, N2))
+        while True:
+            message, got = await self.hear()
+            if message == ordering.Locked(request):
+                return got
+            assert isinstance(message, ordering.Queued)
+            assert "descriptor" not in message.reason, "the lock was tried for before it was free"
+
+    def drop(self, got: Received) -> None:
+        """Close a lock."""
+        assert got.descriptor is not None
+        got.descriptor.close()
 
     async def report(self) -> O2cbReport:
         await self.say(client.Report())
@@ -94,6 +114,7 @@ class Lab:
 
     def __init__(self, home: Path, trusted: frozenset[int]) -> None:
         boot(home)
+        self.home = home
         self.path = str(home / "o2cb.sock")
         self.kernel = TreeKernel(SandboxFs(home))
         self.locks = LockDirectory(home / "run")
@@ -137,9 +158,7 @@ def play(home: Path, scene: Callable[[Lab, Peer], Awaitable[None]], *, trusted: 
 
 def test_a_lock_pins_the_node_for_as_long_as_its_descriptor_lives(tmp_path: Path) -> None:
     async def scene(lab: Lab, peer: Peer) -> None:
-        await peer.say(ordering.Lock(1, N2))
-        message, got = await peer.hear()
-        assert message == ordering.Locked(1)
+        got = await peer.locked(1)
         assert got.descriptor is not None
         assert lab.locks.exclusive(2) is None
         lab.engine.sink(Members(Ring(8, 1), True, (1,), (), (2,)))
@@ -162,7 +181,7 @@ def test_a_link_without_a_lock_pins_as_well_and_the_daemon_looks_by_itself(tmp_p
         lab.kernel.link("prod", FS, "n2")
         lab.engine.sink(Members(Ring(8, 1), True, (1,), (), (2,)))
         lab.engine.sink(ShutdownAsked(5))
-        assert lab.engine.answers == [(5, False)]
+        await until(lambda: lab.engine.answers == [(5, False)])
         report = await peer.report()
         assert report.nodes[1].links == (FS,)
         assert report.nodes[1].queue is not None
@@ -172,6 +191,70 @@ def test_a_link_without_a_lock_pins_as_well_and_the_daemon_looks_by_itself(tmp_p
         await until(lambda: lab.names() == ["n1"])
 
     assert play(tmp_path, scene) == 0
+
+
+@contextlib.contextmanager
+def hung(lab: Lab) -> Iterator[None]:
+    """A kernel that does not come back from any change."""
+    fd = os.open(lab.home / "kernel" / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def test_a_kernel_that_does_not_answer_keeps_nobody_waiting_but_its_own_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("o2cb_controld.daemon.SILENT_SECONDS", 0.0)
+
+    async def scene(lab: Lab, peer: Peer) -> None:
+        peer.drop(await peer.locked(1))
+        with hung(lab):
+            lab.engine.sink(Members(Ring(8, 1), True, (1,), (), (2,)))
+            while not (waits := [w for w in (await peer.report()).waits if w.what == "rmdir of node n2"]):  # noqa: ASYNC110 (what is waited for is what status says)
+                await asyncio.sleep(0.005)
+            assert "has not returned" in waits[0].why
+            # Wanted again, while its rmdir does not return: granted to nobody yet.
+            lab.engine.sink(Members(Ring(12, 1), True, (1, 2), (2,), ()))
+            await peer.say(ordering.Lock(2, N2))
+            message, _ = await peer.hear()
+            assert isinstance(message, ordering.Queued)
+            assert [n.tree for n in (await peer.report()).nodes] == ["ok", "ok"]
+        while not isinstance((heard := await peer.hear())[0], ordering.Locked):
+            assert isinstance(heard[0], ordering.Queued)
+        assert heard[1].descriptor is not None
+        assert [n.identity for n in lab.kernel.nodes("prod")][1] == N2
+        heard[1].descriptor.close()
+
+    assert play(tmp_path, scene) == 0
+
+
+def test_a_daemon_that_is_replaced_does_not_wait_for_the_kernel_and_keeps_the_lock_of_what_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("o2cb_controld.daemon.LAST_CALL_SECONDS", 0.05)
+    lab = Lab(tmp_path, frozenset({os.geteuid()}))
+
+    async def scene() -> None:
+        running = asyncio.create_task(lab.daemon.run())
+        await until(lambda: lab.names() == ["n1", "n2"])
+        peer = Peer(lab.path)
+        peer.drop(await peer.locked(1))
+        with hung(lab):
+            lab.engine.sink(Members(Ring(8, 1), True, (1,), (), (2,)))
+            await until(lambda: lab.daemon._worker.under_way is not None)
+            await peer.say(client.Replace())
+            assert await asyncio.wait_for(running, PATIENCE) == 0
+            assert lab.locks.exclusive(2) is None
+        await until(lambda: lab.names() == ["n1"])
+        lab.daemon._ports.hands.close()
+        peer.close()
+
+    asyncio.run(scene())
+    lab.logger.close()
+    os.close(lab.null)
 
 
 @pytest.mark.parametrize("record", [b"LOCK", b"LOCK 1 2 x", b"HELLO", b"\xff" * 30, b"", b"LOCKED 1", b"STATUS 0 OK"])
