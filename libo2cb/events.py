@@ -15,7 +15,7 @@ class Event(StrEnum):
     """What happened. The comment names the fields."""
 
     # either daemon
-    STARTING = "starting"  # version, pid
+    STARTING = "starting"  # version, pid, driver
     READY = "ready"  # cause
     NOT_READY = "not_ready"  # cause
     EXITING = "exiting"  # cause
@@ -26,6 +26,7 @@ class Event(StrEnum):
     ENGINE_DOWN = "engine_down"  # cause
     MEMBERS = "members"  # ring, quorate, members, joined, left
     CONFIGURED = "configured"  # nodes
+    NOTE = "note"  # cause: what an operator should know of the cluster as it is configured
     SHUTDOWN_ASKED = "shutdown_asked"  # question
     SHUTDOWN_ANSWERED = "shutdown_answered"  # question, allow, cause
     WAITING = "waiting"  # what, seconds, cause: anything stuck for longer than five seconds
@@ -71,6 +72,7 @@ class Event(StrEnum):
     FENCE_ANSWERED = "fence_answered"  # life, code, output, seconds, cause: what came of a fence command
     EXPELLED = "expelled"  # peer, cause
     PUT_OUT = "put_out"  # cause: this node's life was recovered by others, it resets
+    NODE_PUT_OUT = "node_put_out"  # peer, cause: asked of the engine; counts as no fence
     REFUSED_PEER = "refused_peer"  # peer, cause: a handshake block does not fit
     LOCK_HELD = "lock_held"  # number, address, port
     LOCK_CLOSED = "lock_closed"  # number, address, port
@@ -79,6 +81,7 @@ class Event(StrEnum):
     LINKED = "linked"  # fs, number, name, address, life
     UNLINKED = "unlinked"  # fs, number, name
     KERNEL_REFUSED = "kernel_refused"  # fs, call, errno, cause
+    LINKS_REFUSED = "links_refused"  # errno, cause: at start; each MOUNT is refused with it
     ADOPTED = "adopted"  # fs, links (node numbers): found in the kernel at start
 
     # its clients

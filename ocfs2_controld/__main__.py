@@ -2,30 +2,30 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
 from libo2cb.config import Config, ConfigError
-from libo2cb.engine.sandbox import SandboxChannel, SandboxMembership
+from libo2cb.engine import choose
 from libo2cb.errors import O2cbError
-from libo2cb.kernel.sandbox import SandboxFs
-from libo2cb.kernel.tree import TreeKernel
+from libo2cb.kernel.choose import choose_kernel, choose_mounts, choose_refs
+from libo2cb.kernel.links import LinksProbe
 from libo2cb.locks import LockDirectory
 from libo2cb.processes import set_program_name
-from libo2cb.sandbox.mounts import SandboxMounts
-from libo2cb.service import cli
+from libo2cb.service import cli, memory
 from libo2cb.service.logs import Logger, Origin
+from libo2cb.service.notify import notify
 from libo2cb.service.pidfile import PidFile, PidFileError
 from libo2cb.service.ring import LineRing
 from ocfs2_controld.daemon import Daemon, Ports
-from ocfs2_controld.devices import SandboxVolumes
+from ocfs2_controld.devices import volumes_of
 from ocfs2_controld.hands import Hands
 
 NAME: Final = "ocfs2_controld"
+NOT_NEEDED: Final = 3
+"""Exit code: this driver has no use for the daemon. The unit takes it for success, and does not start it again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = cli.configure(options)
         set_program_name(NAME)
+        if config.kernel.driver == "classic":
+            return _not_needed()
         with PidFile.take(config.sockets.run / f"{NAME}.pid"):
             return _serve(config)
     except O2cbError as error:
@@ -43,35 +45,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cli.fail(NAME, error)
 
 
+def _not_needed() -> int:
+    """With disk heartbeat the kernels alone say who is alive, and no mount asks a daemon: there is nothing to do here.
+
+    The service manager hears READY all the same: a unit that ends before is a failed one.
+    """
+    why = "kernel.driver is classic: mounts ask no daemon, and o2cb_controld alone keeps the nodes"
+    notify("READY=1", f"STATUS=not needed: {why}")
+    sys.stderr.write(f"{NAME}: not needed: {why}\n")
+    return NOT_NEEDED
+
+
 def _serve(config: Config) -> int:
-    home = config.kernel.tree.parent  # kernel.root is the directory "kernel" of the node's home
-    kernel = TreeKernel(SandboxFs(home, _power_switch(home)))
+    memory.tune()
+    kernel = choose_kernel(config, may_reset=True)
     origin = Origin(NAME, uuid.uuid4().hex[:8], kernel.boot_id(), config.engine.node or "")
     ring = LineRing(config.status.ring)
-    hub, node = config.engine.hub or "", config.engine.node or ""
     ports = Ports(
-        membership=SandboxMembership(hub, node, NAME),
-        channel=SandboxChannel(hub, node, NAME),
+        membership=choose.membership(config, NAME),
+        channel=choose.channel(config, NAME),
         hands=Hands(kernel),
-        volumes=SandboxVolumes(SandboxMounts(home / "mounts")),
+        volumes=volumes_of(choose_mounts(config)),
         locks=LockDirectory(config.sockets.run),
+        refs=choose_refs(config),
         trusted=frozenset({0, os.geteuid()}),
+        refusal=LinksProbe(kernel).refusal if config.kernel.driver == "links" else lambda: None,
     )
     logger = Logger(origin, form=config.log.format, level=config.log.level, ring=ring)
     try:
-        return asyncio.run(Daemon(config, ports, logger).run())
+        return asyncio.run(memory.level(Daemon(config, ports, logger).run()))
     finally:
         logger.close()
-
-
-def _power_switch(home: Path) -> Callable[[str], None]:
-    """What powers the node of this home off: a command in a session of its own, since this process ends by it."""
-    command = (sys.executable, "-m", "libo2cb.sandbox.cli", "--home", str(home.parent), "kill", home.name)
-
-    def switch(_why: str) -> None:
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603 (our own command)
-
-    return switch
 
 
 if __name__ == "__main__":

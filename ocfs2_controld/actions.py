@@ -118,6 +118,19 @@ class CheckDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepRefs:
+    """Have the kernel count those who hold a region by hand, for a later run of the daemon.
+
+    Attributes:
+        fs: the region.
+        count: how many there are.
+    """
+
+    fs: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class WatchProcess:
     """Tell when this process ends."""
 
@@ -132,6 +145,14 @@ class RunFence:
     life: Life
     name: str
     address: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutOut:
+    """Have the engine put a node out. That is no fence: the node may still write. Best effort; nothing answers it."""
+
+    node: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +203,10 @@ Action: TypeAlias = (
     | HoldService
     | ReleaseService
     | CheckDevice
+    | KeepRefs
     | WatchProcess
     | RunFence
+    | PutOut
     | AnswerShutdown
     | PowerOff
     | Exit

@@ -10,8 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ocfs2_controld.table import advance, settled
-from protocol.frozen import FrozenMap
-from protocol.group import NO_START, Group, GroupTable, Inside, Phase, StartName, Statement, View
+from protocol.frozen import EMPTY, FrozenMap
+from protocol.group import (
+    NO_START,
+    NOBODY,
+    Claim,
+    Group,
+    GroupTable,
+    Inside,
+    Phase,
+    StartName,
+    Statement,
+    View,
+    ViewMember,
+)
 from protocol.identity import UNKNOWN_BOOT, Life
 
 
@@ -60,14 +72,16 @@ def _rank(s: Statement, table: GroupTable, fs: str) -> StartName:
     return known if claim is None else max(known, claim.started)
 
 
-def _runs(s: Statement, fs: str) -> bool:
-    """Whether the group runs on the node that says this: of equally new tables its own counts first.
+def _stake(s: Statement, fs: str) -> int:
+    """What the node that says this has of the group itself: of equally new tables its own counts first.
 
     B and C have F mounted, A has not, and is cut off: A holds both for lost. B and C have lost no member and run on.
     When the network is healed, A's table is as new as theirs. If it won, B would start F anew while C still runs it.
+    And where C has died meanwhile, so that B is stopped: B knows who was lost. A would have every node fenced that it
+    did not see.
     """
     claim = s.claims.get(fs)
-    return claim is not None and claim.running
+    return 0 if claim is None else 2 if claim.running else 1
 
 
 def _unknown(nodes: Iterable[int]) -> set[Life]:
@@ -79,23 +93,62 @@ class _Known:
     """What all groups share while they are reconciled."""
 
     said: Mapping[Life, Statement]
+    claims: Mapping[str, Mapping[Life, Claim]]
     at: Mapping[int, Life]
     fenced: set[Life]
+    begun: frozenset[Life]
     doubted: set[Life]
     away: frozenset[int]
 
+    def doomed(self, life: Life) -> bool:
+        """Whether a fence of this life is under way, which cannot be called back.
 
-def _unseen(tables: Sequence[tuple[Statement, GroupTable]], absent: set[int]) -> set[Life]:
+        A is cut off; B begins to have it switched off; the network is healed at once. Were A to go on, it would answer
+        its clients, and be killed in the midst of it. A begun fence is finished: A resets, and is not waited for.
+        """
+        return life in self.begun or Life(life.node, UNKNOWN_BOOT) in self.begun
+
+
+def _claims(statements: Iterable[Statement]) -> dict[str, dict[Life, Claim]]:
+    """Who claims which group, in the order of the statements."""
+    found: dict[str, dict[Life, Claim]] = {}
+    for s in statements:
+        for fs, claim in s.claims.items():
+            found.setdefault(fs, {})[s.life] = claim
+    return found
+
+
+def _speakers(tables: Sequence[tuple[Statement, GroupTable]]) -> list[tuple[Statement, GroupTable]]:
+    """One statement for each table, since after a failure nearly all state the same one: that of the lowest node.
+
+    About a group that it does not claim a statement says what its table says. If the lowest node of a table claims the
+    group, its word is at least as new, and it has the greater stake.
+    """
+    return list({id(t): (s, t) for s, t in reversed(tables)}.values())
+
+
+def _unseen(
+    tables: Sequence[tuple[Statement, GroupTable]], knows: Mapping[Life, StartName], absent: set[int]
+) -> set[Life]:
     """Unknown lives of absent nodes that may have been members of a group nobody here knows of.
 
     A, B, C have nothing mounted. A is cut off; B and C have a quorum and mount; B loses power and comes back, C is cut
     off and writes on. A and B now have a quorum and a table without that group, and no START may be made before C is
     fenced. So A doubts, from the ring on in which the others could do without it, whatever it does not see.
     """
-    newest = max(_newest(s) for s, _ in tables)
-    best = [(s, t) for s, t in tables if _newest(s) == newest]
+    newest = max(knows.values())
+    best = [(s, t) for s, t in tables if knows[s.life] == newest]
     sets = [set(t.unseen) | (_unknown(absent) if s.doubt else set()) for s, t in best]
     return {x for x in set.intersection(*sets) if x.node in absent}
+
+
+def _begun(view: View, tables: Sequence[GroupTable]) -> FrozenMap[Life, ViewMember]:
+    """Fences under way on any side, each with the lowest daemon that began it and is here."""
+    by: dict[Life, set[ViewMember]] = {}
+    for table in tables:
+        for life, member in table.begun.items():
+            by.setdefault(life, set()).add(member)
+    return FrozenMap({x: min(found & {*view.members}, default=NOBODY) for x, found in by.items()})
 
 
 def _sort_lives(g: Group, fs: str, known: _Known) -> tuple[list[Life], set[Life], list[Life]]:
@@ -113,7 +166,11 @@ def _sort_lives(g: Group, fs: str, known: _Known) -> tuple[list[Life], set[Life]
             if here is None:
                 lost.add(x)
         elif here == x:
-            if statement is not None and fs in statement.claims and x not in known.fenced:
+            if statement is None or fs not in statement.claims or x in known.fenced:
+                continue
+            if known.doomed(x):
+                lost.add(x)
+            else:
                 members.append(x)
         elif here is not None:
             # The node has a newer life, by its own statement: the older one is over.
@@ -127,11 +184,32 @@ def _sort_lives(g: Group, fs: str, known: _Known) -> tuple[list[Life], set[Life]
     return members, lost, away
 
 
+def _void(
+    g: Group, claims: Mapping[Life, Claim], members: Sequence[Life], known: _Known
+) -> tuple[tuple[Life, ...], list[Life]]:
+    """Of those who claim to be members and are none: whose claim is void, and who was only not seen yet.
+
+    Who is still joining has answered no client, and nothing is mounted there: it drops its links and asks again. A's
+    engine stands still while a client on A asks for F; A hears its own Join, alone, and would be reset for it together
+    with all that it has mounted, for the others have never heard of it.
+    """
+    out: list[Life] = []
+    unseen: list[Life] = []
+    for x in sorted(claims):
+        if x in members:
+            continue
+        if known.doomed(x):
+            out.append(x)
+        elif claims[x].inside is Inside.MEMBER:
+            (unseen if Life(x.node, UNKNOWN_BOOT) in g.lost else out).append(x)
+    return tuple(out), unseen
+
+
 def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple[Group, tuple[Life, ...]]:
-    claims = {x: s.claims[fs] for x, s in known.said.items() if fs in s.claims}
+    claims = known.claims.get(fs, {})
     members, lost, away = _sort_lives(g, fs, known)
-    put_out = tuple(sorted(x for x in claims if x not in members and Life(x.node, UNKNOWN_BOOT) not in g.lost))
-    members += [x for x in claims if x not in members and x not in put_out]
+    out, unseen = _void(g, claims, members, known)
+    members += unseen
     if g.members or g.lost or g.queue or members:
         lost |= {x for x in known.doubted if x.node not in known.at}
     after = replace(
@@ -160,7 +238,7 @@ def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple
         runs = any(x in claims and claims[x].running for x in after.members)
         phase = Phase.STOP if runs and not after.lost and not after.away else Phase.RECOVER
         after = replace(after, phase=phase, joiner=joiner, answers=(), gone=False, start=name)
-        return after, put_out
+        return after, out
     stopped = [
         x
         for x in after.members
@@ -176,7 +254,7 @@ def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple
         again = Phase.RECOVER if after.phase is Phase.RECOVER else Phase.STOP
         joiner = None if after.phase is Phase.LOCK else after.joiner
         after = replace(after, phase=again, joiner=joiner, answers=(), start=name)
-    return after, put_out
+    return after, out
 
 
 def reconcile(view: View, statements: Sequence[Statement]) -> Outcome:
@@ -194,32 +272,39 @@ def reconcile(view: View, statements: Sequence[Statement]) -> Outcome:
     at = {s.life.node: s.life for s in statements}
     configured = {n for s in statements for n in s.configured}
     absent = configured - set(at)
+    claims = _claims(statements)
     tables = [(s, s.table) for s in statements if s.table is not None]
+    stated = {s.life: (s, t) for s, t in tables}
+    speakers = _speakers(tables)
     if tables:
-        unseen = _unseen(tables, absent)
-        base = max(tables, key=lambda item: (_newest(item[0]), -item[0].life.node))
-        fenced = {x for _, t in tables for x in t.fenced}
+        knows = {s.life: _newest(s) for s, _ in tables}
+        unseen = _unseen(tables, knows, absent)
+        base = max(tables, key=lambda item: (knows[item[0].life], -item[0].life.node))
+        fenced = {x for _, t in speakers for x in t.fenced}
+        begun = _begun(view, [t for _, t in tables])
         doubted = unseen - set(base[1].unseen)
         away = frozenset(base[0].away)
-        named = max(t.named for _, t in tables)
+        named = max(t.named for _, t in speakers)
     else:
         # A cluster that starts without knowing: each configured node that it has not seen may be writing (law 11).
         unseen = doubted = _unknown(absent)
         fenced, away, named = set(), frozenset(), NO_START
-    known = _Known(said, at, fenced - doubted, doubted, away)
-    names = sorted({fs for s in statements for fs in s.claims} | {fs for _, t in tables for fs in t.groups})
+        begun = EMPTY
+    known = _Known(said, claims, at, fenced - doubted, frozenset(begun), doubted, away)
+    names = sorted({*claims, *(fs for _, t in speakers for fs in t.groups)})
     groups: dict[str, Group] = {}
     put_out: set[Life] = set()
-    newest = max([t.newest for _, t in tables], default=NO_START)
+    newest = max([t.newest for _, t in speakers], default=NO_START)
     for fs in names:
         if tables:
-            winner = max(tables, key=lambda item: (_rank(item[0], item[1], fs), _runs(item[0], fs), -item[0].life.node))
+            asked = [*speakers, *(stated[x] for x in claims.get(fs, ()) if x in stated)]
+            winner = max(asked, key=lambda x: (_rank(x[0], x[1], fs), _stake(x[0], fs), -x[0].life.node))
             old = winner[1].groups.get(fs, Group())
             g, out = _reconcile_group(
                 old, fs, replace(known, away=frozenset(winner[0].away)), named.following(view.ring)
             )
         else:
-            claim = tuple(sorted(x for x, s in said.items() if fs in s.claims))
+            claim = tuple(sorted(claims.get(fs, ())))
             g, out = Group(claim, tuple(sorted(unseen)), phase=Phase.RECOVER, start=named.following(view.ring)), ()
         named = max(named, g.start)
         groups[fs] = g
@@ -229,5 +314,5 @@ def reconcile(view: View, statements: Sequence[Statement]) -> Outcome:
         groups[fs] = advance(g, dead, named.following(view.ring))
         named = max(named, groups[fs].start)
         newest = max(newest, groups[fs].made)
-    table = GroupTable(FrozenMap(groups), dead, tuple(sorted(unseen)), newest, named)
+    table = GroupTable(FrozenMap(groups), dead, tuple(sorted(unseen)), newest, named, begun)
     return Outcome(name_of(statements), settled(table), tuple(sorted(put_out)))

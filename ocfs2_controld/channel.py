@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from libo2cb.engine.port import ChannelMember, ChannelMembers, ChannelRing, Reason
 from libo2cb.events import Event, log
-from ocfs2_controld.actions import Exit, LeaveChannel, PowerOff
+from ocfs2_controld.actions import Exit, LeaveChannel, PowerOff, PutOut
 from ocfs2_controld.change import in_doubt, reconcile
 from ocfs2_controld.events import Garbled, Heard
 from ocfs2_controld.explain import named
-from ocfs2_controld.state import Present, State, Turn, Usage
-from ocfs2_controld.table import TaggedWord, apply, needs_fence, proven_dead
+from ocfs2_controld.state import Out, Present, State, Turn, Usage
+from ocfs2_controld.table import TaggedWord, apply, bound, needs_fence, proven_dead
 from protocol.frozen import EMPTY, FrozenMap
 from protocol.group import (
     Claim,
@@ -31,10 +31,12 @@ from protocol.group import (
     Withdraw,
     Word,
 )
-from protocol.handshake import standard
+from protocol.handshake import program_of, standard
 
 DEVICE_SECONDS = 2.0
 """How long the first statement waits for the word on devices."""
+OUT_SECONDS = 2.0
+"""How long who has to go may take to go by itself, before the engine is asked to put its node out."""
 
 
 def _put(t: Turn, **changes: object) -> None:
@@ -83,6 +85,9 @@ def members_changed(t: Turn, event: ChannelMembers) -> None:
             away = away.without(m.node)
         elif m.node != t.state.engine.local:
             away = away.put(m.node, t.now)
+        out = t.state.outs.get(m.node)
+        if out is not None and (out.daemon or why is Reason.NODEDOWN):
+            t.put(outs=t.state.outs.without(m.node))
     for m, _ in event.joined:
         away = away.without(m.node)
     down = any(why is Reason.NODEDOWN for _, why in event.left)
@@ -249,11 +254,19 @@ def _complete(t: Turn) -> None:
         return
     outcome = reconcile(view, list(statements.values()))
     old = t.state.table
-    present = {m.node: Present(m, s.life, s.identity, s.incarnation) for m, s in sorted(statements.items())}
+    present = {
+        m.node: Present(m, s.life, s.identity, s.incarnation, program_of(s.blocks))
+        for m, s in sorted(statements.items())
+    }
     still = {x.node for g in outcome.table.groups.values() for x in g.away}
     away = {n: t.state.away.get(n, t.now) for n in sorted(still)}
     _put(t, change=outcome.change, doubt=False)
+    must_go = {
+        life.node: Out(t.now + OUT_SECONDS, "others have recovered its life, or have it switched off", daemon=False)
+        for life in outcome.put_out
+    }
     t.put(
+        outs=FrozenMap({**{n: out for n, out in t.state.outs.items() if n not in present}, **must_go}),
         table=outcome.table,
         present=FrozenMap(present),
         spoke=t.state.spoke.merge(dict.fromkeys(present, view.ring)),
@@ -265,7 +278,7 @@ def _complete(t: Turn) -> None:
     t.dirty.update(outcome.table.groups, t.state.locals)
     t.needs_changed = True
     if t.state.me in outcome.put_out:
-        put_out(t, "others have recovered this life, which went on: it can only come back as a new one")
+        put_out(t, "others have recovered this life, or are having it switched off: it can only come back as a new one")
 
 
 def put_out(t: Turn, cause: str) -> None:
@@ -285,21 +298,60 @@ def _expel(t: Turn, sender: ViewMember, word: Expel) -> None:
     channel, view = t.state.channel, t.state.view
     if view is None or word.view != view or word.member not in view.members or sender not in view.members:
         return
+    if _settled(t.state, word.member) and not _settled(t.state, sender):
+        # B is of a broken build, and understands neither A nor C. Were a newcomer's word to count against those who
+        # have a table, B could have the whole cluster reset.
+        t.do(log(Event.MESSAGE_DROPPED, "warning", peer=t.state.engine.name(sender.node), change="expel"))
+        return
     t.do(log(Event.EXPELLED, "error", peer=t.state.engine.name(word.member.node), cause=word.cause))
     if word.member == t.state.member:
         put_out(t, f"expelled by {t.state.engine.name(sender.node)}: {word.cause}")
         return
     _halt_groups_of(t, word.member.node, f"{t.state.engine.name(word.member.node)} was expelled: {word.cause}")
+    t.put(outs=t.state.outs.put(word.member.node, Out(t.now + OUT_SECONDS, word.cause, daemon=True)))
     _put(t, expelled=channel.expelled | {word.member})
     _collect(t)
 
 
+def _settled(state: State, member: ViewMember) -> bool:
+    """Whether a member was in the last complete change, or has stated a table in this view."""
+    present, said = state.present.get(member.node), state.channel.statements.get(member)
+    return (present is not None and present.member == member) or (said is not None and said.table is not None)
+
+
+def settle_outs(t: Turn) -> None:
+    """Have the engine put out who should have gone by itself. One node asks, with quorum; it counts as no fence.
+
+    A's daemon hangs. It was expelled, and B and C go on; but each new member of the channel would have to wait for A's
+    statement again. And A, should it be recovered by others and go on, is to hear nothing more of the cluster.
+    """
+    state = t.state
+    if not state.acts:
+        return
+    for node, out in state.outs.items():
+        if node in state.engine.members and node != state.engine.local and out.due <= t.now:
+            t.put(outs=t.state.outs.put(node, replace(out, due=t.now + state.settings.grace_seconds)))
+            t.do(log(Event.NODE_PUT_OUT, "warning", peer=state.engine.name(node), cause=out.why), PutOut(node, out.why))
+
+
 def garbled(t: Turn, event: Garbled) -> None:
-    """What cannot be understood expels its sender: passed over, it would make the tables differ."""
+    """What cannot be understood expels its sender: passed over, it would make the tables differ.
+
+    Whoever has no table yet is itself the one that does not fit. B is of the next major version, and comes to a cluster
+    of the old one: neither understands the other. If B put all others out of its view, it would be alone with the
+    engine's quorum, and have them switched off before its first mount.
+    """
+    peer = t.state.engine.name(event.sender.node)
     t.count("violations")
-    t.do(log(Event.VIOLATION, "error", peer=t.state.engine.name(event.sender.node), cause=event.why))
+    t.do(log(Event.VIOLATION, "error", peer=peer, cause=event.why))
     view = t.state.view
-    if view is not None and event.sender in view.members and event.sender != t.state.member:
+    if event.sender == t.state.member or event.sender not in t.state.channel.members:
+        return
+    if t.state.table is None:
+        why = f"this daemon cannot talk to the running cluster: what {peer} says cannot be understood: {event.why}"
+        t.put(ending=why)
+        t.do(LeaveChannel(), Exit(1, why))
+    elif view is not None and event.sender in view.members:
         expel(t, event.sender, f"it says what cannot be understood: {event.why}")
 
 
@@ -318,9 +370,11 @@ def _tagged(t: Turn, sender: ViewMember, change: str | None, word: TaggedWord) -
         return
     if sender == t.state.member:
         t.put(said=t.state.said - {word})
-    if isinstance(word, Identify) and word.identity.number == sender.node:
+    if isinstance(word, Identify) and word.identity.number == sender.node and not bound(table, present.life):
         t.put(present=t.state.present.put(sender.node, replace(present, identity=word.identity)))
         t.dirty.update(t.state.locals)
+        if sender == t.state.member:
+            t.put(standing=word.identity)
     if channel.ring is None:
         return
     after = apply(table, channel.ring, present.life, word)
@@ -368,7 +422,10 @@ def _note_group(t: Turn, fs: str, was: Group, now: Group, word: TaggedWord | Non
     # A joiner that withdraws takes its START back: nobody finishes that one.
     finished = was.phase in (Phase.START, Phase.RECOVER) and now.phase not in (Phase.START, Phase.RECOVER)
     withdrawn = isinstance(word, Withdraw)
-    if finished and not withdrawn and t.state.me in now.members and now.start == was.start:
+    # Quorum is lost between A's START and the word that ends it for all: A has stopped, and nothing runs there.
+    local = t.state.local(fs)
+    runs = t.state.me in now.members and local.running and local.started == now.start
+    if finished and not withdrawn and runs and now.start == was.start:
         members = [str(x) for x in now.members]
         t.do(log(Event.GROUP_FINISHED, fs=fs, start=str(now.start), members=members))
     if now.joiner is not None and now.joiner != was.joiner:

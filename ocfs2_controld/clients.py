@@ -8,17 +8,21 @@ import asyncio
 import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from errno import EBUSY
 from functools import partial
 from typing import Final, TypeAlias
 
+from libo2cb.errors import O2cbError
 from libo2cb.events import Event as Logged
 from libo2cb.events import Log, log
 from libo2cb.locks import Descriptor
 from libo2cb.processes import Process
 from libo2cb.service.server import Connection, RecordServer
 from libo2cb.service.threads import in_thread
+from libo2cb.superblock import read_superblock
 from ocfs2_controld import events as told
+from ocfs2_controld.actions import Answer, AnswerList
 from ocfs2_controld.devices import Looked, look
 from protocol import client
 from protocol.framing import BadMessage, cut, to_bytes, to_text
@@ -28,7 +32,23 @@ MOST_WAITING: Final = 64
 FLUSH_SECONDS: Final = 2.0
 """For the clients to have read their last answers when the daemon ends."""
 
+ListRequest: TypeAlias = client.ListFs | client.ListMounts | client.ListClusters
 ClientEvent: TypeAlias = told.ClientOpened | told.ClientSaid | told.ClientGarbled | told.ClientClosed
+
+
+def _reading_of(mount: client.Mount) -> client.Mount | None:
+    """The MOUNT that a client meant whose device leads nowhere: its path has blanks, and the grammar cut it.
+
+    A says `ocfs2_hb_ctl -S -d "/srv/my disk" backup`: that reads as device "/srv/my" and service "disk backup", and A's
+    MRESULT will say "backup". The volume itself tells: the first path that holds the UUID of this MOUNT is meant.
+    """
+    words = mount.service.split(" ")
+    for n in range(1, len(words)):
+        device = " ".join((mount.device, *words[:n]))
+        with contextlib.suppress(O2cbError):
+            if read_superblock(device).uuid == mount.uuid.upper():
+                return replace(mount, device=device, service=" ".join(words[n:]))
+    return None
 
 
 class Clients:
@@ -40,7 +60,9 @@ class Clients:
         max_per_uid: connections of one uid.
         tell: takes events, in order.
         document: makes the answer to REPORT or DUMP, at any time.
+        listing: makes the answer to a request for a list, at any time.
         note: takes lines for the log.
+        refusal: errno and sentence while no MOUNT can be served whatever its device is. It may wait: it is for threads.
     """
 
     def __init__(
@@ -51,13 +73,17 @@ class Clients:
         max_per_uid: int,
         tell: Callable[[ClientEvent], None],
         document: Callable[[client.Report | client.Dump], str],
+        listing: Callable[[int, ListRequest], Answer | AnswerList],
         note: Callable[[Log], None],
+        refusal: Callable[[], tuple[int, str] | None] = lambda: None,
     ) -> None:
         self.server = RecordServer(self, name, mode=0o666, max_per_uid=max_per_uid)
         self._trusted = trusted
         self._tell = tell
         self._document = document
+        self._listing = listing
         self._note = note
+        self._refusal = refusal
         self._waiting: Counter[int] = Counter()
         self._lines: dict[int, deque[told.ClientSaid | told.ClientGarbled]] = {}
         self._lookups: set[asyncio.Task[None]] = set()
@@ -121,11 +147,26 @@ class Clients:
         except BadMessage as error:
             self._take(connection, told.ClientGarbled(connection.id, error.code, str(error)))
             return
-        if isinstance(message, client.Report | client.Dump) and not self._waiting[connection.id]:
-            # Also while the mind waits for a kernel that does not answer: that is when people ask.
-            self.document(connection.id, message)
-            return
-        self._take(connection, told.ClientSaid(connection.id, message))
+        if connection.id in self._waiting or not self._answered(connection.id, message):
+            self._take(connection, told.ClientSaid(connection.id, message))
+
+    def _answered(self, connection: int, message: client.ClientMessage) -> bool:
+        """Answer what only asks, from the mind's present state.
+
+        Also while the mind waits for a kernel that does not answer: that is when people ask.
+        """
+        match message:
+            case client.Report() | client.Dump():
+                self.document(connection, message)
+            case client.ListFs() | client.ListMounts() | client.ListClusters():
+                match self._listing(connection, message):
+                    case Answer(_, code, text):
+                        self.status(connection, code, text)
+                    case AnswerList(_, items):
+                        self.items(connection, items)
+            case _:
+                return False
+        return True
 
     def _take(self, connection: Connection, event: told.ClientSaid | told.ClientGarbled) -> None:
         if self._waiting[connection.id] >= MOST_WAITING:
@@ -155,21 +196,28 @@ class Clients:
         while line:
             event = line[0]
             if isinstance(event, told.ClientSaid) and isinstance(event.message, client.Mount):
-                path = event.message.device
+                mount = event.message
                 try:
-                    found = await in_thread(partial(look, path), "device")
+                    mount, found = await in_thread(partial(self._look_at, mount), "device")
                 except OSError as error:
                     found = Looked(None, (error.errno or EBUSY, f"cannot look at the device: {error.strerror}"))
                 if self._lines.get(connection.id) is not line:
                     return
-                event = told.ClientSaid(connection.id, event.message, found.device, found.problem, found.label)
+                event = told.ClientSaid(connection.id, mount, found.device, found.problem, found.label)
             line.popleft()
             self._tell(event)
         del self._lines[connection.id]
 
+    def _look_at(self, mount: client.Mount) -> tuple[client.Mount, Looked]:
+        refused = self._refusal()
+        if refused is not None:
+            return mount, Looked(None, refused)
+        found = look(mount.device)
+        if found.problem is not None and (other := _reading_of(mount)) is not None:
+            return other, look(other.device)
+        return mount, found
+
     def _send(self, connection: int, records: Iterable[bytes]) -> None:
         to = self.server.connections.get(connection)
         if to is not None:
-            for record in records:
-                if not to.send(record):
-                    return
+            to.send(b"".join(records))

@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from errno import EAGAIN
 from functools import partial
@@ -20,29 +20,33 @@ from libo2cb.errors import O2cbError
 from libo2cb.events import Event as Logged
 from libo2cb.events import Log, log
 from libo2cb.locks import Descriptor, LockDirectory
+from libo2cb.semaphores import NoRefs, RegionRefs
 from libo2cb.service import report as schema
 from libo2cb.service import signals
 from libo2cb.service.cli import VERSION
 from libo2cb.service.logs import Logger
-from libo2cb.service.notify import notify
+from libo2cb.service.notify import ServiceManager, notify
 from libo2cb.service.server import ListenError, NameTaken
-from libo2cb.service.threads import in_thread
+from libo2cb.service.threads import Worker
+from libo2cb.tools.screens import headline
+from libo2cb.tools.verdict import Facts as Shown
 from ocfs2_controld import actions as do
 from ocfs2_controld import events as told
 from ocfs2_controld.clients import Clients
 from ocfs2_controld.devices import Volumes
 from ocfs2_controld.errands import Errands
 from ocfs2_controld.hands import Hands
-from ocfs2_controld.holders import ProcessWatch
+from ocfs2_controld.holders import ProcessWatch, tools_at_work
 from ocfs2_controld.mind import begin, next_wake, step
 from ocfs2_controld.neighbour import Neighbour
 from ocfs2_controld.report import Facts, build
+from ocfs2_controld.sessions import listing
 from ocfs2_controld.sightings import Sightings
 from ocfs2_controld.state import FencingKind, Settings
 from ocfs2_controld.voice import Voice
 from protocol import client
 from protocol.framing import to_text
-from protocol.frozen import EMPTY
+from protocol.frozen import EMPTY, FrozenMap
 from protocol.handshake import standard
 
 _RESULTS_OF_USE: Final = (client.Unmount, client.MountResult)
@@ -58,7 +62,9 @@ class Ports:
         hands: the kernel's tree.
         volumes: the mount table.
         locks: the run directory's lock files.
+        refs: the kernel's counts of who holds a region by hand.
         trusted: uids of clients and servers that are believed (law 14).
+        refusal: errno and sentence while this kernel cannot serve any MOUNT; for threads.
     """
 
     membership: MembershipPort
@@ -67,6 +73,8 @@ class Ports:
     volumes: Volumes
     locks: LockDirectory
     trusted: frozenset[int]
+    refs: RegionRefs = NoRefs()  # noqa: RUF009 (it has no state)
+    refusal: Callable[[], tuple[int, str] | None] = lambda: None
 
 
 class Daemon:
@@ -88,7 +96,7 @@ class Daemon:
                 incarnation=logger.origin.incarnation,
                 pid=os.getpid(),
                 port=config.cluster.port,
-                blocks=standard(config.cluster.port).blocks(),
+                blocks=standard(config.cluster.port, VERSION).blocks(),
                 fencing=FencingKind[config.fencing.kind.upper()],
                 mount_seconds=config.timeouts.mount,
                 grace_seconds=config.timeouts.grace,
@@ -106,7 +114,9 @@ class Daemon:
             max_per_uid=sockets.max_per_uid,
             tell=self._tell,
             document=self._document,
+            listing=lambda connection, asked: listing(self._state, connection, asked),
             note=logger.write,
+            refusal=self._refusal,
         )
         self._neighbour = Neighbour(sockets.ordering, ports.trusted, self._tell, logger.write)
         self._holders = ProcessWatch(self._tell)
@@ -114,6 +124,8 @@ class Daemon:
         abandon = partial(self._errands.leave, ports.channel)
         self._voice = Voice(ports.channel, self._tell, lambda: len(self._inbox), abandon)
         self._sightings = Sightings()
+        self._worker = Worker("kernel")
+        self._manager = ServiceManager(lambda: headline(Shown(ocfs2=self._report())))
         self._inbox: deque[told.Event] = deque()
         self._results: list[told.Event] = []
         self._stirred = asyncio.Event()
@@ -123,6 +135,7 @@ class Daemon:
         self._service: Descriptor | None = None
         self._exit: int | None = None
         self._reason = ""
+        self._unserved: tuple[int, str] | None = None
         self._refused: Counter[str] = Counter()
         self._started = time.time()
         self._epoch = 0.0
@@ -130,13 +143,19 @@ class Daemon:
     async def run(self) -> int:
         """Serve until the mind says Exit; the exit code."""
         self._epoch = asyncio.get_running_loop().time()
-        self._logger.write(log(Logged.STARTING, version=VERSION, pid=os.getpid()))
+        self._logger.write(log(Logged.STARTING, version=VERSION, pid=os.getpid(), driver=self._config.kernel.driver))
         try:
             # Taken for empty, what cannot be read would get live groups torn down.
-            mounts = await in_thread(self._ports.volumes.mounts, "mounts")
-            regions = await in_thread(self._ports.hands.found, "kernel")
-            sources = await in_thread(self._ports.volumes.sources, "mounts") if regions.regions else EMPTY
+            mounts = await self._worker.do(self._ports.volumes.mounts)
+            # Before the regions are listed: a probe that was killed has left one.
+            refused = await self._worker.do(self._refusal)
+            regions = await self._worker.do(self._ports.hands.found)
+            sources = await self._worker.do(self._ports.volumes.sources) if regions.regions else EMPTY
             found = replace(regions, sources=sources)
+            if found.regions:
+                hands = await self._worker.do(lambda: {fs: self._ports.refs.count(fs) for fs in found.regions})
+                tools = await self._worker.do(lambda: tools_at_work(found.regions))
+                found = replace(found, hands=FrozenMap(hands), tools=tools)
             # The name before the engine: a second daemon must not get as far as the channel, as this node's other.
             self._clients.server.listen()
             self._ports.volumes.watch(asyncio.get_running_loop(), self._mounts_stirred)
@@ -148,6 +167,8 @@ class Daemon:
             why = error.sentence() if isinstance(error, O2cbError) else str(error)
             self._logger.write(log(Logged.EXITING, "error", cause=f"it cannot be seen what stands here: {why}"))
             return 1
+        if refused is not None:
+            self._logger.write(log(Logged.LINKS_REFUSED, "error", errno=refused[0], cause=refused[1]))
         unwatch = signals.watch(lambda name: self._tell(told.SignalCame(name)))
         try:
             await self._step([told.MountTable(mounts), found], self._now())
@@ -163,11 +184,13 @@ class Daemon:
     async def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._manager.close()
         self._errands.close()
         await self._clients.finish()
         await self._voice.leave()
         await self._ports.membership.close()
         self._ports.volumes.close()
+        self._worker.close()
         self._holders.close()
         self._neighbour.close()
         if self._service is not None:
@@ -182,6 +205,11 @@ class Daemon:
         self._logger.write(log(Logged.EXITING, "error", cause=str(error)))
 
     # What happens, as events.
+
+    def _refusal(self) -> tuple[int, str] | None:
+        """Why no MOUNT can be served; for threads, and kept for status."""
+        self._unserved = self._ports.refusal()
+        return self._unserved
 
     def _tell(self, event: told.Event) -> None:
         self._inbox.append(event)
@@ -220,6 +248,7 @@ class Daemon:
         self._state, actions = step(self._state, now, events)
         self._sightings.look(self._state, now)
         await self._carry_out(actions)
+        self._manager.stir()
         self._neighbour.drop()
         # Seen from the step: what has become due since, while its actions were carried out, is not passed over.
         self._wake_at(next_wake(self._state, now))
@@ -248,7 +277,7 @@ class Daemon:
         """
         self._mounts_changed = False
         try:
-            mounts = await in_thread(self._ports.volumes.mounts, "mounts")
+            mounts = await self._worker.do(self._ports.volumes.mounts)
         except (O2cbError, OSError) as error:
             why = error.sentence() if isinstance(error, O2cbError) else str(error)
             self._logger.write(log(Logged.SURPRISE, "error", state="mount table", cause=why))
@@ -291,7 +320,7 @@ class Daemon:
             return
         cluster = self._state.engine.cluster
         try:
-            self._results += await in_thread(lambda: self._ports.hands.carry_out(cluster, calls), "kernel")
+            self._results += await self._worker.do(lambda: self._ports.hands.carry_out(cluster, calls))
         except OSError as error:  # no thread: tried again, as after any refusal
             code = error.errno or EAGAIN
             self._results += [told.KernelDone(c.call, c.fs, c.number, code, str(error)) for c in calls]
@@ -331,22 +360,35 @@ class Daemon:
                     self._service = None
             case do.CheckDevice(fs, path):
                 self._errands.check_device(fs, path, self._state.local(fs).device)
+            case do.KeepRefs(fs, count):
+                await self._keep_refs(fs, count)
             case do.WatchProcess(pid, started):
                 self._holders.watch(pid, started)
             case do.RunFence():
                 self._errands.fence(action)
             case do.AnswerShutdown(question, allow, reason):
                 self._ports.membership.answer_shutdown(question, allow, reason)
+            case do.PutOut(node, why):
+                self._ports.membership.put_out(node, why)
             case do.PowerOff(why):
                 self._errands.power_off(self._ports.hands.kernel, why)
             case do.Ready(ready, why):
                 self._reason = why
-                notify(*(("READY=1", "STATUS=ready") if ready else (f"STATUS=not ready: {why}",)))
+                if ready:
+                    self._manager.ready()
             case do.Exit(code, why):
                 self._logger.write(log(Logged.EXITING, "error" if code else "info", cause=why))
                 self._exit = code
             case do.CallKernel() | Log():
                 raise AssertionError(action)  # carried out above
+
+    async def _keep_refs(self, fs: str, count: int) -> None:
+        try:
+            await self._worker.do(lambda: self._ports.refs.keep(fs, count))
+        except (O2cbError, OSError) as error:
+            why = error.sentence() if isinstance(error, O2cbError) else str(error)
+            cause = f"{why}; a restart of the daemon would not know that {fs} is held by hand"
+            self._logger.write(log(Logged.SURPRISE, "warning", fs=fs, state="reference count", cause=cause))
 
     def _hold_service(self) -> bool:
         if self._service is None:
@@ -359,8 +401,9 @@ class Daemon:
     # What others ask at any time.
 
     def _document(self, asked: client.Report | client.Dump) -> str:
-        if isinstance(asked, client.Dump):
-            return to_text(self._logger.ring.text())
+        return to_text(self._logger.ring.text()) if isinstance(asked, client.Dump) else schema.dump(self._report())
+
+    def _report(self) -> schema.Ocfs2Report:
         broken = self._clients.server.violations + self._neighbour.client.violations
         facts = Facts(
             version=VERSION,
@@ -375,8 +418,9 @@ class Daemon:
             violations={v.value: n for v, n in broken.items()},
             daemons=self._sightings.daemons,
             joiners=self._sightings.joiners,
+            notes=(f"every MOUNT is refused: {self._unserved[1]}",) if self._unserved else (),
         )
-        return schema.dump(build(self._state, self._now(), facts))
+        return build(self._state, self._now(), facts)
 
 
 def _ends_use(event: told.Event) -> bool:

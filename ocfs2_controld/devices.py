@@ -9,15 +9,18 @@ from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
 from errno import ENOENT
 from os import strerror
+from pathlib import Path
 from typing import Final, Protocol
 
 from libo2cb.errors import O2cbError
-from libo2cb.mounts import Busy, DeviceId, MountTable, NoDevice, SandboxMounts, identify
+from libo2cb.mounts import Busy, DeviceId, KernelMounts, MountTable, NoDevice, SandboxMounts, identify
 from libo2cb.superblock import read_superblock
 from libo2cb.wording import shown
 from ocfs2_controld.events import DeviceAnswer
 from protocol.frozen import FrozenMap
 
+PARTITIONS: Final = Path("/proc/partitions")
+SYS_CLASS_BLOCK: Final = Path("/sys/class/block")
 LOOKUP_SECONDS: Final = 1.0
 """How long the superblock of a mounted device may take before the table is told without it."""
 
@@ -125,6 +128,23 @@ class SandboxVolumes:
         return DeviceAnswer(fs, free=True, why="")
 
 
+def block_devices(partitions: Path = PARTITIONS, sys_class: Path = SYS_CLASS_BLOCK) -> list[str]:
+    """Paths of the block devices of this machine, without those on which others lie (a disk below a multipath device).
+
+    Raises:
+        OSError: /proc cannot be read.
+    """
+    names = [fields[3] for line in partitions.read_text("ascii").splitlines() if (fields := line.split())[3:]]
+    return [f"/dev/{name}" for name in names if name != "name" and not _has_holders(sys_class / name / "holders")]
+
+
+def _has_holders(holders: Path) -> bool:
+    try:
+        return any(holders.iterdir())
+    except OSError:
+        return False
+
+
 class KernelVolumes:
     """A mount table that knows devices alone: the superblocks say which filesystem they are.
 
@@ -134,10 +154,12 @@ class KernelVolumes:
 
     Args:
         table: the mount table.
+        devices: the devices among which a filesystem is looked for when nobody knows its path any more.
     """
 
-    def __init__(self, table: MountTable) -> None:
+    def __init__(self, table: MountTable, devices: Callable[[], list[str]] = block_devices) -> None:
         self._table = table
+        self._devices = devices
         self._known: dict[DeviceId, Future[str]] = {}
         self._changed: Callable[[], None] = lambda: None
 
@@ -161,7 +183,7 @@ class KernelVolumes:
         """By an exclusive open; where nobody can say, the device is not called free."""
         try:
             if not path:
-                return DeviceAnswer(fs, free=False, why="which device it lies on is not known since the restart")
+                return self._search(fs)
             found = identify(path)
             if device and str(found) != device:
                 return DeviceAnswer(fs, free=False, why=f"{shown(path)} is {found} by now, and it lay on {device}")
@@ -175,6 +197,18 @@ class KernelVolumes:
                     return DeviceAnswer(fs, free=False, why=f"whether {shown(path)} is in use cannot be found out")
         except O2cbError as error:
             return DeviceAnswer(fs, free=False, why=error.sentence())
+
+    def _search(self, fs: str) -> DeviceAnswer:
+        """By the superblocks: A was restarted, and the client that had named the device is long gone."""
+        try:
+            bearing = [path for path in self._devices() if _uuid_of(path).upper() == fs]
+        except OSError as error:
+            return DeviceAnswer(fs, free=False, why=f"its device cannot be looked for: {error.strerror}")
+        if not bearing:
+            why = "which device it lies on is not known since the restart, and none here bears its UUID"
+            return DeviceAnswer(fs, free=False, why=why)
+        answers = [self.busy(fs, path, "") for path in bearing]
+        return next((answer for answer in answers if not answer.free), DeviceAnswer(fs, free=True, why=""))
 
     def watch(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
         """Call back on the loop after every change, and when a slow device has answered."""
@@ -204,6 +238,11 @@ class KernelVolumes:
         except NotYet:
             answer.add_done_callback(lambda _: self._changed())
             return ""
+
+
+def volumes_of(table: KernelMounts | SandboxMounts) -> Volumes:
+    """The volumes of a mount table: the sandbox's knows their UUIDs, the kernel's knows devices."""
+    return SandboxVolumes(table) if isinstance(table, SandboxMounts) else KernelVolumes(table)
 
 
 def _uuid_of(path: str) -> str:

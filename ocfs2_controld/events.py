@@ -47,6 +47,21 @@ class Garbled:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool that works on a volume: fsck.ocfs2 and its like.
+
+    Attributes:
+        service: its program, which is also its service.
+        pid: its process.
+        started: start time of the process.
+    """
+
+    service: str
+    pid: int
+    started: float
+
+
+@dataclass(frozen=True, slots=True)
 class KernelFound:
     """What the kernel's tree shows when the daemon starts, before anything else.
 
@@ -54,11 +69,15 @@ class KernelFound:
         regions: UUID to the numbers of the nodes that it links.
         local: this node as it stands in the tree; None when it does not.
         sources: UUID to device path and label, of those that are mounted.
+        hands: UUID to how many hold it by hand, as the kernel counts.
+        tools: UUID to the tools that have its device open.
     """
 
     regions: FrozenMap[str, tuple[int, ...]]
     local: NodeIdentity | None = None
     sources: FrozenMap[str, tuple[str, str]] = EMPTY
+    hands: FrozenMap[str, int] = EMPTY
+    tools: FrozenMap[str, tuple[Tool, ...]] = EMPTY
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
 from ocfs2_controld.table import needs_fence
-from protocol.group import Group, Phase
+from protocol.group import NOBODY, Group, Phase
 from protocol.identity import Life
 
 
@@ -83,6 +83,12 @@ def collection_wait(state: State) -> str:
     return ""
 
 
+def who_fences(state: State, life: Life) -> int:
+    """Whose device acts on this life, or will; 0 for nobody's."""
+    by = state.table.begun.get(life, NOBODY) if state.table is not None else NOBODY
+    return state.actor if by == NOBODY else by.node
+
+
 def fence_wait(state: State, life: Life, now: float) -> tuple[str, str]:
     """Why a lost life is not fenced yet, and what to do."""
     name = named(state, life)
@@ -90,7 +96,7 @@ def fence_wait(state: State, life: Life, now: float) -> tuple[str, str]:
     do = f"switch {name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {name}"
     if not state.good:
         return f"{unseen}; fencing waits for quorum", "bring nodes up until the cluster has quorum"
-    actor = min(state.present, default=0)
+    actor = who_fences(state, life)
     if actor != state.engine.local:
         return f"{unseen} and not yet fenced; {state.engine.name(actor)} fences", do
     fence = state.fences.get(life)
@@ -99,6 +105,8 @@ def fence_wait(state: State, life: Life, now: float) -> tuple[str, str]:
     if fence is None:
         return f"{unseen} and not yet fenced", do
     match fence.phase:
+        case FencePhase.ANNOUNCED:
+            return f"{unseen}; its fence begins as soon as the others have heard of that", do
         case FencePhase.RUNNING:
             return f"fence command for {name}: try {fence.attempts} is running", do
         case FencePhase.FAILED:

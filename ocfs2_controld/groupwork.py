@@ -279,7 +279,7 @@ def _start(t: Turn, fs: str, g: Group) -> None:
             _ask_kernel(t, fs, KernelCall.LINK, number)
     if missing:
         return
-    if local.started == g.start and local.running:
+    if local.running:  # this START: an elder one has been stopped for it
         t.say(Started(fs, g.start))
         return
     links = {n: wanted[n] for n in local.links}

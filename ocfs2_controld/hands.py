@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from errno import EEXIST, ENOENT
 
 from libo2cb import heartbeat
-from libo2cb.errors import KernelRefusal, O2cbError
+from libo2cb.errors import KernelRefusal, ModuleNotLoaded, NotThere, O2cbError
 from libo2cb.kernel.port import KernelPort
 from ocfs2_controld.actions import CallKernel
 from ocfs2_controld.events import Call, KernelDone, KernelFound
@@ -39,10 +39,11 @@ class Hands:
 
         Raises:
             KernelRefusal: the tree cannot be read. It is not to be taken for empty.
+            ModuleNotLoaded: there is none.
         """
         regions: dict[str, set[int]] = {}
         local: NodeIdentity | None = None
-        for cluster in self.kernel.clusters():
+        for cluster in self._clusters():
             for region in self.kernel.regions(cluster):
                 regions.setdefault(region, set())
             for node in self.kernel.nodes(cluster):
@@ -51,6 +52,13 @@ class Hands:
                     regions.setdefault(region, set()).add(node.number)
         linked = {region: tuple(sorted(numbers)) for region, numbers in regions.items()}
         return KernelFound(FrozenMap(linked), local)
+
+    def _clusters(self) -> list[str]:
+        try:
+            return self.kernel.clusters()
+        except NotThere as refusal:
+            do = "modprobe ocfs2_nodemanager, with configfs mounted, and start o2cb_controld first"
+            raise ModuleNotLoaded("the kernel's cluster tree", says="is not there", do=do) from refusal
 
     def carry_out(self, cluster: str, calls: Iterable[CallKernel]) -> list[KernelDone]:
         """Make calls, one after the other; what came of each. Raises nothing that the kernel says."""

@@ -1,17 +1,57 @@
-"""Being told when a process ends: the tools that hold a filesystem end with their process at the latest."""
+"""The tools that hold a filesystem: which are at work when the daemon starts, and being told when one ends.
+
+They end with their process at the latest. A daemon that is restarted under them has no word of theirs any more; but
+the kernel shows which programs run, and what they have open.
+"""
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+from libo2cb.errors import O2cbError
+from libo2cb.mounts import device_of
 from libo2cb.processes import Process
-from ocfs2_controld.events import ProcessEnded
+from libo2cb.superblock import read_superblock
+from ocfs2_controld.events import ProcessEnded, Tool
+from ocfs2_controld.services import TOOLS
+from protocol.frozen import FrozenMap
 
 MOST_DESCRIPTORS: Final = 256
 """Processes that are watched by a descriptor each; further ones are looked at, so that clients keep theirs."""
 POLL_SECONDS: Final = 1.0
 """Pause between two looks at a process for which the kernel gives no descriptor."""
+
+
+def tools_at_work(volumes: Collection[str]) -> FrozenMap[str, tuple[Tool, ...]]:
+    """The tools of this machine that have one of these volumes open: UUID to tools. May wait: for threads.
+
+    Only those in this process's network namespace: others could not have told us anything.
+    """
+    found: dict[str, tuple[Tool, ...]] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):  # it has ended, or is not ours to look at
+            if not entry.name.isdigit() or (name := (entry / "comm").read_text().rstrip("\n")) not in TOOLS:
+                continue
+            process = Process.of(int(entry.name))
+            here = (entry / "ns" / "net").readlink() == Path("/proc/self/ns/net").readlink()
+            if process is None or not here:
+                continue
+            for uuid in _volumes_open(entry) & set(volumes):
+                found[uuid] = (*found.get(uuid, ()), Tool(name, process.pid, float(process.started)))
+    return FrozenMap(found)
+
+
+def _volumes_open(process: Path) -> set[str]:
+    """UUIDs of the volumes that a process has open."""
+    uuids = set()
+    for descriptor in (process / "fd").iterdir():
+        with suppress(OSError, O2cbError):  # closed meanwhile, or no volume
+            if device_of(descriptor.stat()) is not None:
+                uuids.add(read_superblock(str(descriptor)).uuid)
+    return uuids
 
 
 class ProcessWatch:

@@ -20,7 +20,7 @@ from libo2cb.engine.port import (
 )
 from libo2cb.events import Event as Logged
 from libo2cb.events import log
-from ocfs2_controld import channel, fencing, groupwork, locks, sessions
+from ocfs2_controld import channel, fencing, groupwork, locks, services, sessions
 from ocfs2_controld.actions import Action, AnswerShutdown, Exit, LeaveChannel, Multicast, Ready
 from ocfs2_controld.events import (
     ClientClosed,
@@ -136,7 +136,7 @@ def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | Shutd
             # it hears that the membership service was away: what it heard there since is not to be forgotten.
             channel.halt_all(t, f"the cluster engine is lost: {event.reason}")
         case Configured():
-            t.put(engine=replace(engine, nodes=event.nodes))
+            t.put(engine=replace(engine, nodes=event.nodes, two_node=event.two_node, notes=event.notes))
             t.do(log(Logged.CONFIGURED, nodes=[f"{n.number} {n.name} {n.address}" for n in event.nodes]))
             t.dirty.update(t.state.locals)
         case Members():
@@ -162,7 +162,17 @@ def _engine_up(t: Turn, event: EngineUp) -> None:
         why = f"it came back as cluster {event.cluster}; this daemon serves {engine.cluster} until it is restarted"
         t.put(engine=replace(engine, up=False, why=why))
         return
-    t.put(engine=Engine(up=True, why="", cluster=event.cluster, local=event.local, nodes=event.nodes))
+    t.put(
+        engine=Engine(
+            up=True,
+            why="",
+            cluster=event.cluster,
+            local=event.local,
+            nodes=event.nodes,
+            two_node=event.two_node,
+            notes=event.notes,
+        )
+    )
     if t.state.member in t.state.channel.expelled:
         # The word was heard before this daemon knew its own number, and so not taken to be about itself.
         channel.put_out(t, "it was expelled before it could make its statement")
@@ -189,7 +199,8 @@ def _members(t: Turn, event: Members) -> None:
             appeared=engine.appeared.merge(dict.fromkeys(event.joined, t.now)),
             gone_at=FrozenMap({n: engine.gone_at.get(n, t.now) for n in gone}),
             quorate_since=since,
-        )
+        ),
+        outs=FrozenMap({n: out for n, out in t.state.outs.items() if n in event.members and n not in event.left}),
     )
     t.do(
         log(
@@ -238,6 +249,7 @@ def _adopt(t: Turn, event: KernelFound) -> None:
             mount_points=points,
             path=path,
             label=label,
+            services=services.found(event.tools.get(fs, ()), event.hands.get(fs, 0)),
             since=t.now,
             stopped_at=t.now,
         )
@@ -289,6 +301,7 @@ def _settle(t: Turn, events: Sequence[Event]) -> None:
             if not t.dirty:
                 break
         fencing.settle(t)
+        channel.settle_outs(t)
         groupwork.settle_service(t)
         _readiness(t)
         if any(isinstance(event, Tick) for event in events):
@@ -312,7 +325,6 @@ def _identify(t: Turn) -> None:
     state = t.state
     here, identity = state.present.get(state.engine.local), state.identity
     if state.complete and here is not None and identity is not None and identity != here.identity:
-        t.put(standing=identity)
         t.say(Identify(identity))
 
 
@@ -336,7 +348,7 @@ def _lost_for_good(t: Turn) -> None:
     if not state.complete or state.table is None:
         return
     away = sorted({x for g in state.table.groups.values() for x in g.away})
-    lowest = min(state.present, default=0) == state.engine.local
+    lowest = state.actor == state.engine.local
     for life in away:
         since = state.away.get(life.node, t.now)
         if has_left(state, life):
@@ -408,6 +420,7 @@ def _wakes(state: State, now: float) -> Iterator[float]:
         yield fence.due
     for since in state.away.values():
         yield since + grace
+    yield from (out.due for out in state.outs.values())
     if state.locals and state.service is False:
         yield state.service_at
     for since in waiting_since(state):

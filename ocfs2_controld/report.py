@@ -21,7 +21,7 @@ from libo2cb.service.report import (
     utc_text,
 )
 from ocfs2_controld import explain
-from ocfs2_controld.explain import named
+from ocfs2_controld.explain import named, who_fences
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
 from protocol.group import Group as TableGroup
 from protocol.group import Phase
@@ -72,6 +72,7 @@ class Facts:
         violations: broken rules of connections, by kind.
         daemons: node to when the present run of its daemon was first seen, on the mind's clock.
         joiners: filesystem and life to when its wish to join was first seen, likewise.
+        notes: what an operator should know of this kernel.
     """
 
     version: str
@@ -86,6 +87,7 @@ class Facts:
     violations: Mapping[str, int] = field(default_factory=dict)
     daemons: Mapping[int, float] = field(default_factory=dict)
     joiners: Mapping[tuple[str, Life], float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def build(state: State, now: float, facts: Facts) -> Ocfs2Report:
@@ -114,6 +116,7 @@ def build(state: State, now: float, facts: Facts) -> Ocfs2Report:
         waits=_waits(state, now),
         signals_refused=dict(facts.signals),
         violations=_violations(state, facts),
+        notes=facts.notes,
         driver=facts.driver,
         freezes=False,
         fencing=_FENCING[state.settings.fencing],
@@ -335,7 +338,7 @@ def _queue(state: State, fs: str, now: float, facts: Facts) -> tuple[Joiner, ...
 def _lost(state: State, life: Life, now: float) -> Lost:
     fence = state.fences.get(life)
     tried = fence is not None and state.settings.fencing is not FencingKind.MANUAL
-    actor = min(state.present, default=0) if state.settings.fencing is not FencingKind.MANUAL and state.good else 0
+    actor = who_fences(state, life) if state.settings.fencing is not FencingKind.MANUAL and state.good else 0
     failed = fence is not None and fence.phase is FencePhase.FAILED
     due = fence is not None and fence.phase in (FencePhase.FAILED, FencePhase.WAITING)
     return Lost(
@@ -356,7 +359,7 @@ def _peers(state: State, now: float, facts: Facts) -> tuple[PeerDaemon, ...]:
 
 
 def _peer(state: State, number: int, now: float, facts: Facts) -> PeerDaemon:
-    """A daemon of another node tells neither version nor age: it is as old as we have known this run of it."""
+    """A daemon of another node does not tell its age: it is as old as we have known this run of it."""
     mine = number == state.engine.local
     here = state.present.get(number)
     away = state.away.get(number)
@@ -372,7 +375,7 @@ def _peer(state: State, number: int, now: float, facts: Facts) -> PeerDaemon:
         name=here.identity.name if here is not None else state.engine.name(number),
         number=number,
         life=life_text(state.me) if mine else life_text(here.life) if here is not None else None,
-        version=facts.version if mine else None,
+        version=facts.version if mine else (here.program or None) if here is not None else None,
         up=None if up is None else max(0.0, up),
         away=None if since is None or up is not None else max(0.0, now - since),
         fenced_in=max(0.0, away + state.settings.grace_seconds - now) if away is not None and in_groups else None,

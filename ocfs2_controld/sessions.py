@@ -211,9 +211,9 @@ def _result(ask: Ask) -> None:
         t = ask.turn
         t.put_session(ask.connection, role=Role.FREE, since=t.now)
         t.do(log(Event.MOUNT_RESULT, fs=session.fs, code=m.code, service=m.service))
-        ask.answer(0, "OK")
         happening = Happening.RESULT_FAILED if m.code else Happening.RESULT_OK
         happen(happening, Call(t, session.fs, connection=ask.connection, service=m.service, code=m.code))
+        ask.answer(0, "OK")
 
 
 def _unmount(ask: Ask) -> None:
@@ -222,43 +222,35 @@ def _unmount(ask: Ask) -> None:
         return
     uuid = m.uuid.upper()
     ask.turn.do(log(Event.UNMOUNT_ASKED, fs=uuid, pid=peer.pid, uid=peer.uid, program=peer.program, service=m.service))
+    call = Call(ask.turn, uuid, connection=ask.connection, service=m.service)
     if m.fstype != FSTYPE:
-        ask.answer(EINVAL, f"Invalid filesystem type: {m.fstype}")
+        call.unmounted(EINVAL, f"Invalid filesystem type: {m.fstype}")
     elif bad := _check_uuid(m.uuid):
-        ask.answer(*bad)
+        call.unmounted(*bad)
     else:
-        happen(Happening.UNMOUNT, Call(ask.turn, uuid, connection=ask.connection, service=m.service))
+        happen(Happening.UNMOUNT, call)
 
 
-def _list_fs(ask: Ask) -> None:
-    m, state = ask.message, ask.turn.state
-    if not isinstance(m, ListFs):
-        return
+def listing(state: State, connection: int, m: ListFs | ListMounts | ListClusters) -> Answer | AnswerList:
+    """The answer to a request for a list: it depends on nothing but the state, and changes nothing."""
+    if isinstance(m, ListClusters):
+        return AnswerList(connection, (state.engine.cluster,) if state.engine.cluster else ())
     if m.fstype != FSTYPE:
-        ask.answer(EINVAL, f"Invalid filesystem type: {m.fstype}")
-    elif m.cluster != state.engine.cluster:
-        ask.answer(EINVAL, f"Invalid cluster name: {m.cluster}")
-    else:
-        ask.turn.do(AnswerList(ask.connection, tuple(sorted(fs for fs, x in state.locals.items() if x.region))))
-
-
-def _list_mounts(ask: Ask) -> None:
-    m, state = ask.message, ask.turn.state
-    if not isinstance(m, ListMounts):
-        return
-    if m.fstype != FSTYPE:
-        ask.answer(EINVAL, f"Invalid filesystem type: {m.fstype}")
-        return
+        return Answer(connection, EINVAL, f"Invalid filesystem type: {m.fstype}")
+    if isinstance(m, ListFs):
+        if m.cluster != state.engine.cluster:
+            return Answer(connection, EINVAL, f"Invalid cluster name: {m.cluster}")
+        return AnswerList(connection, tuple(sorted(fs for fs, x in state.locals.items() if x.region)))
     local = state.locals.get(m.uuid.upper())
     if local is None:
-        ask.answer(ENOENT, f"Filesystem {m.uuid} is unknown or not mounted anywhere")
-        return
-    ask.turn.do(AnswerList(ask.connection, tuple(sorted({*local.mount_points, *local.services}))))
+        return Answer(connection, ENOENT, f"Filesystem {m.uuid} is unknown or not mounted anywhere")
+    return AnswerList(connection, tuple(sorted({*local.mount_points, *local.services})))
 
 
-def _list_clusters(ask: Ask) -> None:
-    cluster = ask.turn.state.engine.cluster
-    ask.turn.do(AnswerList(ask.connection, (cluster,) if cluster else ()))
+def _list(ask: Ask) -> None:
+    m = ask.message
+    if isinstance(m, ListFs | ListMounts | ListClusters):
+        ask.turn.do(listing(ask.turn.state, ask.connection, m))
 
 
 def _dump(ask: Ask) -> None:
@@ -327,9 +319,9 @@ Rule: TypeAlias = Callable[[Ask], None]
 _F, _W, _T = Role
 _ANY: dict[Request, Rule] = {
     Request.UNMOUNT: _unmount,
-    Request.LIST_FS: _list_fs,
-    Request.LIST_MOUNTS: _list_mounts,
-    Request.LIST_CLUSTERS: _list_clusters,
+    Request.LIST_FS: _list,
+    Request.LIST_MOUNTS: _list,
+    Request.LIST_CLUSTERS: _list,
     Request.DUMP: _dump,
     Request.REPORT: _report,
     Request.FENCED: _fenced,

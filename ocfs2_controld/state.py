@@ -7,6 +7,7 @@ from typing import TypeAlias
 from libo2cb.engine.port import ConfiguredNode
 from ocfs2_controld.actions import Action
 from ocfs2_controld.events import Peer
+from ocfs2_controld.table import bound
 from protocol.frozen import EMPTY, FrozenMap
 from protocol.group import NO_START, Group, GroupTable, Refuse, StartName, Statement, View, ViewMember, Word
 from protocol.identity import Life, NodeIdentity, Ring
@@ -68,6 +69,8 @@ class Engine:
         cluster: the cluster's name.
         local: this node's number.
         nodes: the configured nodes.
+        two_node: quorum is granted to either of two nodes alone: only a fence decides a cut.
+        notes: what an operator should know of the configuration.
         ring: the ring that the rest is said of; None before the first word.
         quorate: whether that ring has quorum.
         members: who is in it.
@@ -82,6 +85,8 @@ class Engine:
     cluster: str = ""
     local: int = 0
     nodes: tuple[ConfiguredNode, ...] = ()
+    two_node: bool = False
+    notes: tuple[str, ...] = ()
     ring: Ring | None = None
     quorate: bool = False
     members: frozenset[int] = frozenset()
@@ -102,12 +107,21 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """A member of the present change, by its own statement."""
+    """A member of the present change, by its own statement.
+
+    Attributes:
+        member: its daemon on the channel.
+        life: its node's.
+        identity: as the others lock and link it.
+        incarnation: this run of its daemon.
+        program: its program's version, for people; empty where it does not say.
+    """
 
     member: ViewMember
     life: Life
     identity: NodeIdentity
     incarnation: str
+    program: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +178,21 @@ class ServiceKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Somebody who uses the filesystem."""
+    """Somebody who uses the filesystem.
+
+    Attributes:
+        kind: what it is.
+        pid: its process; 0 when unknown.
+        started: start time of the process.
+        program: its name.
+        named: whether its service is known; not when only the kernel's count tells of it.
+    """
 
     kind: ServiceKind
     pid: int
     started: float
     program: str
+    named: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +210,7 @@ class Local:
         service: the service of the client that is being served.
         services: who uses it, by service name.
         mount_points: where the mount table shows it.
-        gone: the table showed it after its client was told to go on, and does no more.
+        gone: the table showed it after its client was told to go on, or since the last UNMOUNT, and does no more.
         device: what the device is, for comparison; empty when unknown.
         cluster: the cluster that the volume belongs to, as its client said before the engine had told ours.
         path: the device as the first client named it.
@@ -290,6 +313,7 @@ class FencePhase(Enum):
     """Where the fencing of a node stands, on the node that acts."""
 
     WAITING = auto()  # not begun: a delay, or an operator
+    ANNOUNCED = auto()  # said to all that it begins; the device acts when this node has heard that itself
     RUNNING = auto()  # the device acts
     FAILED = auto()  # it could not; tried again later
     DONE = auto()  # verified; to be said until it is heard
@@ -315,6 +339,21 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class Out:
+    """A node that has to go, and that the engine is to put out unless it goes by itself.
+
+    Attributes:
+        due: when the engine is asked, or asked again.
+        why: for people.
+        daemon: it is enough that its daemon leaves the channel; else the node has to leave the engine.
+    """
+
+    due: float
+    why: str
+    daemon: bool
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything that the mind knows.
 
@@ -324,7 +363,7 @@ class State:
         channel: the view, and the collection or change.
         table: the replicated table; None before this daemon's first complete change.
         present: members of the complete change, by node.
-        standing: this node as its own kernel has it, as long as a region pins it there.
+        standing: this node as it last stated itself, or as its own kernel had it when this daemon started.
         spoke: node to the ring of the last complete change in which it was present.
         away: node to since when its daemon is away while the node is not.
         said: our words of this change that have not come back yet.
@@ -333,6 +372,7 @@ class State:
         sessions: client connections.
         locks: our side of the ordering protocol.
         fences: fencings under way here.
+        outs: nodes that have to go.
         service: the service lock: True held, False refused or not asked, None asked.
         service_at: when to ask for the service lock again, after it was refused.
         out: why this node was put out; None while it is not.
@@ -358,6 +398,7 @@ class State:
     sessions: FrozenMap[int, Session] = EMPTY
     locks: Locks = field(default_factory=Locks)
     fences: FrozenMap[Life, Fence] = EMPTY
+    outs: FrozenMap[int, Out] = EMPTY
     service: bool | None = False
     service_at: float = 0.0
     out: str | None = None
@@ -384,9 +425,11 @@ class State:
         node = self.engine.node(self.engine.local)
         if node is None:
             return None
-        if self.standing is not None and any(local.region for local in self.locals.values()):
-            return self.standing
-        return NodeIdentity(node.number, node.address, self.settings.port, node.name)
+        configured = NodeIdentity(node.number, node.address, self.settings.port, node.name)
+        if self.standing is None or self.standing == configured:
+            return configured
+        pinned = any(local.region for local in self.locals.values())
+        return self.standing if pinned or (self.table is not None and bound(self.table, self.me)) else configured
 
     @property
     def member(self) -> ViewMember:
@@ -414,6 +457,16 @@ class State:
     def good(self) -> bool:
         """Conditions *ring* and *quorum*: the quorum is that of the ring that the channel has."""
         return self.engine.up and self.engine.quorate and self.engine.ring == self.channel.ring is not None
+
+    @property
+    def actor(self) -> int:
+        """The node that acts for all where one has to: the lowest of the change that is not to go; 0 for none."""
+        return min((n for n in self.present if n not in self.outs), default=0)
+
+    @property
+    def acts(self) -> bool:
+        """Whether that is this node, and it may act now."""
+        return self.complete and self.good and self.actor == self.engine.local
 
     def group(self, fs: str) -> Group:
         """A group of the table; an empty one when there is none."""

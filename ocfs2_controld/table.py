@@ -16,8 +16,12 @@ from enum import Enum, auto
 from typing import TypeAlias
 
 from libo2cb.machine import Move, Table
+from protocol.frozen import FrozenMap
 from protocol.group import (
+    NOBODY,
+    FenceBegun,
     Fenced,
+    FenceFailed,
     Goodbye,
     Group,
     GroupTable,
@@ -36,7 +40,7 @@ from protocol.group import (
 )
 from protocol.identity import UNKNOWN_BOOT, Life, Ring
 
-TaggedWord: TypeAlias = GroupWord | Fenced | Lost | Identify | Goodbye
+TaggedWord: TypeAlias = GroupWord | Fenced | FenceBegun | FenceFailed | Lost | Identify | Goodbye
 """A word that is said in a change."""
 Rule: TypeAlias = Callable[[Group, Life, TaggedWord], Group]
 MOST_GROUPS = 2048
@@ -262,6 +266,17 @@ def advance(g: Group, fenced: tuple[Life, ...], name: StartName) -> Group:
     return g
 
 
+def bound(table: GroupTable, life: Life) -> bool:
+    """Whether some group's members link this life, or are about to: from the STOP of its join on, until it has left.
+
+    Its identity cannot change meanwhile. A has stopped for C's join and links C with the lock that it has; C, whose
+    address a reload has changed, says so, and A hears it a moment later. Were that word to count, C would give up the
+    lock of its old address, and A's link would stand on one that C no longer has (law 4).
+    """
+    groups = table.groups.values()
+    return any(life in g.members or (life == g.joiner and g.phase is not Phase.LOCK) for g in groups)
+
+
 def needs_fence(table: GroupTable) -> tuple[Life, ...]:
     """Lives that some group's START waits for, and that nobody has fenced yet; sorted."""
     lost = {x for g in table.groups.values() for x in g.lost}
@@ -280,11 +295,12 @@ def proven_dead(life: Life) -> tuple[Life, ...]:
 def settled(table: GroupTable) -> GroupTable:
     """The table with groups that can be forgotten left out, and only such fences kept as somebody still asks for."""
     groups = table.groups
-    for fs, g in table.groups.items():
-        if g.idle:
-            groups = groups.without(fs)
-    asked = {x for g in groups.values() for x in g.lost} | set(table.unseen)
-    return replace(table, groups=groups, fenced=tuple(x for x in table.fenced if x in asked))
+    if any(g.idle for g in groups.values()):
+        groups = FrozenMap({fs: g for fs, g in groups.items() if not g.idle})
+    lost = {x for g in groups.values() for x in g.lost}
+    fenced = tuple(x for x in table.fenced if x in lost or x in table.unseen)
+    begun = FrozenMap({x: by for x, by in table.begun.items() if x in lost and x not in fenced})
+    return replace(table, groups=groups, fenced=fenced, begun=begun)
 
 
 def _told(table: GroupTable, ring: Ring, fs: str, sender: Life, word: TaggedWord) -> GroupTable:
@@ -305,6 +321,15 @@ def _told(table: GroupTable, ring: Ring, fs: str, sender: Life, word: TaggedWord
         newest=max(table.newest, new.made),
         named=max(table.named, new.start),
     )
+
+
+def _fence_under_way(table: GroupTable, sender: Life, word: FenceBegun | FenceFailed) -> GroupTable:
+    """Whose device acts on which life: of two who begin it is the one who is heard first."""
+    by = table.begun.get(word.life, NOBODY)
+    if isinstance(word, FenceBegun):
+        free = word.life in needs_fence(table) and by == NOBODY
+        return replace(table, begun=table.begun.put(word.life, word.by)) if free else table
+    return replace(table, begun=table.begun.without(word.life)) if by.node == sender.node else table
 
 
 def apply(table: GroupTable, ring: Ring, sender: Life, word: TaggedWord) -> GroupTable:
@@ -334,6 +359,8 @@ def apply(table: GroupTable, ring: Ring, sender: Life, word: TaggedWord) -> Grou
             for fs, g in before.groups.items():
                 if any(x in known for x in g.lost):
                     table = _told(table, ring, fs, sender, word)
+        case FenceBegun() | FenceFailed():
+            return _fence_under_way(table, sender, word)
         case Lost():
             for fs, g in before.groups.items():
                 if word.life in g.away:

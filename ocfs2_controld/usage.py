@@ -10,10 +10,12 @@ from collections.abc import Callable
 from enum import Enum, auto
 from errno import EBUSY, EINVAL, ENOENT, ESHUTDOWN, ETIMEDOUT
 
+from libo2cb.engine.advice import about_fencing
 from libo2cb.events import Event, log
 from libo2cb.machine import Move, Table
-from ocfs2_controld.actions import Answer, CheckDevice, HoldService, WatchProcess
+from ocfs2_controld.actions import Answer, CheckDevice, HoldService, KeepRefs, WatchProcess
 from ocfs2_controld.explain import why_mount_waits
+from ocfs2_controld.services import ended, hands, holders, kind_of, mounts
 from ocfs2_controld.state import Local, Role, Service, ServiceKind, Session, Turn, Usage
 from protocol.client import MOUNT_SERVICE
 from protocol.frozen import EMPTY, FrozenMap
@@ -29,7 +31,6 @@ MOST_FILESYSTEMS = 1024
 """Filesystems that this node may use at once; what was found in the kernel at start is kept in any case."""
 MOST_SERVICES = 1024
 """Services (mounts, tools, holders) that one filesystem may have on this node at once."""
-TOOLS = frozenset({"fsck.ocfs2", "tunefs.ocfs2", "mkfs.ocfs2", "debugfs.ocfs2", "defragfs.ocfs2"})
 
 
 class Happening(Enum):
@@ -133,13 +134,6 @@ class Call:
             )
 
 
-def kind_of(service: str) -> ServiceKind:
-    """What a service is, by its name: "ocfs2" or a mount point is a mount, as clients of 1.8.7 and of 2007 say it."""
-    if service == MOUNT_SERVICE or service.startswith("/"):
-        return ServiceKind.MOUNT
-    return ServiceKind.TOOL if service in TOOLS else ServiceKind.HAND
-
-
 def _surprise(c: Call) -> None:
     c.turn.count("surprises")
     c.turn.do(log(Event.SURPRISE, "warning", fs=c.fs, state=c.local.usage.name))
@@ -179,7 +173,13 @@ def _joined(c: Call) -> None:
         c.become(Usage.LEAVING, deadline=None)
         return
     c.become(Usage.TOLD, deadline=None, gone=False)
-    c.answer(local.connection, 0, "OK", Role.TOLD)
+    c.answer(local.connection, 0, _with_warning(c, "OK"), Role.TOLD)
+
+
+def _with_warning(c: Call, text: str) -> str:
+    """What every mounter should know beforehand."""
+    warning = about_fencing(c.turn.state.settings.fencing.name.lower())
+    return f"{text}; {warning}" if warning else text
 
 
 def _refused(c: Call) -> None:
@@ -225,6 +225,7 @@ def _mounter_gone(c: Call) -> None:
 
 
 def _withdrawer_gone(c: Call) -> None:
+    c.turn.do(log(Event.CLIENT_LOST, fs=c.fs, cause="while its MOUNT was taken back"))
     c.turn.put_local(c.fs, connection=None, deadline=None)
 
 
@@ -234,11 +235,19 @@ def _withdrawn(c: Call) -> None:
     c.answer(local.connection, ETIMEDOUT, local.busy or "the mount was given up")
 
 
+def _put_services(c: Call, services: FrozenMap[str, Service]) -> None:
+    """Change who uses the filesystem. The kernel counts a holder by hand before its client hears that it is one."""
+    before = hands(c.local.services)
+    c.turn.put_local(c.fs, services=services)
+    if hands(services) != before:
+        c.turn.do(KeepRefs(c.fs, hands(services)))
+
+
 def _add_service(c: Call, service: str, session: Session | None) -> None:
     kind = kind_of(service)
     peer = session.peer if session else None
     record = Service(kind, peer.pid if peer else 0, peer.started if peer else 0.0, peer.program if peer else "")
-    c.turn.put_local(c.fs, services=c.local.services.put(service, record))
+    _put_services(c, c.local.services.put(service, record))
     if kind is ServiceKind.TOOL and record.pid:
         c.turn.do(WatchProcess(record.pid, record.started))
 
@@ -293,7 +302,7 @@ def _one_more(c: Call) -> None:
         label=local.label or c.label,
         gone=False,
     )
-    c.answer(c.connection, ALREADY, "Already mounted, go ahead", Role.TOLD)
+    c.answer(c.connection, ALREADY, _with_warning(c, "Already mounted, go ahead"), Role.TOLD)
 
 
 def _release_if_unused(c: Call) -> None:
@@ -302,7 +311,7 @@ def _release_if_unused(c: Call) -> None:
 
 
 def _release(c: Call) -> None:
-    c.become(Usage.RELEASING, connection=None, services=EMPTY, check_at=None, busy="", deadline=None)
+    c.become(Usage.RELEASING, connection=None, services=EMPTY, gone=False, check_at=None, busy="", deadline=None)
     c.turn.do(CheckDevice(c.fs, c.local.path))
 
 
@@ -319,17 +328,19 @@ def _unmount(c: Call) -> None:
     local = c.local
     known = local.services.get(c.service)
     if kind_of(c.service) is not ServiceKind.MOUNT:
-        if known is None:
+        name = ended(local.services, c.service)
+        if name is None:
             c.unmounted(ENOENT, f"Filesystem {c.fs} is not held by {c.service}")
             return
+        _put_services(c, local.services.without(name))
         c.unmounted(0, "OK")
-        c.turn.put_local(c.fs, services=local.services.without(c.service))
         _release_if_unused(c)
         return
-    if known is None and not local.mount_points and not _mount_services(local):
+    if known is None and not local.mount_points and not mounts(local.services) and not local.gone:
         c.unmounted(ENOENT, f"Filesystem {c.fs} is not mounted on {c.service}")
         return
     c.unmounted(0, "OK")
+    c.turn.put_local(c.fs, gone=False)
     if local.mount_points:
         # Still mounted elsewhere: 1.8.7 says "ocfs2" for all its mounts, and the table counts them.
         if c.service not in (*local.mount_points, MOUNT_SERVICE):
@@ -339,30 +350,25 @@ def _unmount(c: Call) -> None:
     _release_if_unused(c)
 
 
-def _mount_services(local: Local) -> list[str]:
-    return [name for name, s in local.services.items() if s.kind is ServiceKind.MOUNT]
-
-
-def _holders(local: Local) -> FrozenMap[str, Service]:
-    """The services that are no mounts, and outlast them."""
-    return FrozenMap({name: x for name, x in local.services.items() if x.kind is not ServiceKind.MOUNT})
-
-
 def _unmount_again(c: Call) -> None:
     c.unmounted(0, "OK")
 
 
 def _mount_gone(c: Call) -> None:
-    """Seen mounted, and then gone: left without an UNMOUNT, which quirks of real clients and kernels leave out."""
+    """Seen mounted, and then gone: left without an UNMOUNT, which quirks of real clients and kernels leave out.
+
+    It may also be on its way. A has F mounted, and a region of F started by hand. umount(2) takes F out of the table,
+    and then runs the helper: when its UNMOUNT comes, F is held by the region alone. It is answered 0 all the same.
+    """
     c.turn.do(log(Event.MOUNT_GONE, fs=c.fs))
-    c.turn.put_local(c.fs, services=_holders(c.local))
+    c.turn.put_local(c.fs, services=holders(c.local.services), gone=True)
     _release_if_unused(c)
 
 
 def _mount_gone_told(c: Call) -> None:
     """One mount went while another is made: the latter's outcome decides."""
     c.turn.do(log(Event.MOUNT_GONE, fs=c.fs))
-    c.turn.put_local(c.fs, services=_holders(c.local), gone=True)
+    c.turn.put_local(c.fs, services=holders(c.local.services), gone=True)
 
 
 def _mount_seen_told(c: Call) -> None:
@@ -417,6 +423,7 @@ def _waiter_gives_up(c: Call) -> None:
 
 
 def _waiter_gone(c: Call) -> None:
+    c.turn.do(log(Event.CLIENT_LOST, fs=c.fs, cause="while its MOUNT waited for this node's leave"))
     c.turn.put_local(c.fs, waiting=None, deadline=None)
 
 
@@ -439,11 +446,14 @@ def _left(c: Call) -> None:
 
 
 def _adopt(c: Call) -> None:
-    """Found in the kernel: kept if the filesystem is mounted, and otherwise left as if it had been unmounted."""
-    if c.local.mount_points:
-        c.become(Usage.USED)
-    else:
+    """Found in the kernel: kept if it is mounted or held, and otherwise left as if it had been unmounted."""
+    if not c.local.used:
         _release(c)
+        return
+    c.become(Usage.USED)
+    for service in c.local.services.values():
+        if service.kind is ServiceKind.TOOL:
+            c.turn.do(WatchProcess(service.pid, service.started))
 
 
 _I, _J, _W, _T, _U, _A, _R, _L = Usage

@@ -9,7 +9,8 @@ little endian, 64 KiB at most; the bodies of all pieces of one serial, joined, a
     {"change": name or null, "words": [{"word": ..., ...}, ...]}
 
 A *statement* and an *expel* name the view that they answer; every other word is said in a change and counts only there.
-An unknown word is never skipped, or the tables would diverge: it is a BadEnvelope, for which its sender is expelled.
+A statement's table of groups is a JSON document of its own, as a string. An unknown word is never skipped, or the
+tables would diverge: it is a BadEnvelope, for which its sender is expelled.
 """
 
 import json
@@ -17,6 +18,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from protocol.frozen import EMPTY, FrozenMap
@@ -112,6 +114,7 @@ class GroupTable:
         unseen: unknown lives of configured nodes that may have been members of a group we do not know of.
         newest: the newest START made in any group, also in those forgotten since.
         named: the newest name given to a START; names are never given twice.
+        begun: lives whose fence is under way, and the daemon that began it, or NOBODY. Such a life does not go on.
     """
 
     groups: FrozenMap[str, Group] = EMPTY
@@ -119,6 +122,7 @@ class GroupTable:
     unseen: tuple[Life, ...] = ()
     newest: StartName = NO_START
     named: StartName = NO_START
+    begun: "FrozenMap[Life, ViewMember]" = EMPTY
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,6 +131,10 @@ class ViewMember:
 
     node: int
     pid: int
+
+
+NOBODY = ViewMember(0, 0)
+"""Who has begun a fence and is gone with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +281,25 @@ class Fenced:
 
 
 @dataclass(frozen=True, slots=True)
+class FenceBegun:
+    """The sender is about to have this life's node switched off; it does so once it has heard this itself.
+
+    Attributes:
+        by: the sender's daemon. When that is no more, another begins anew.
+    """
+
+    life: Life
+    by: ViewMember
+
+
+@dataclass(frozen=True, slots=True)
+class FenceFailed:
+    """The sender's device could not: nothing is under way any more until somebody begins again."""
+
+    life: Life
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """This life, whose daemon was away, has left the engine or stayed silent for the grace time."""
 
@@ -303,6 +330,8 @@ Word: TypeAlias = (
     | Stopped
     | Started
     | Fenced
+    | FenceBegun
+    | FenceFailed
     | Lost
     | Identify
     | Goodbye
@@ -367,7 +396,17 @@ def _table(t: GroupTable) -> Json:
         "unseen": _lives(t.unseen),
         "newest": _start(t.newest),
         "named": _start(t.named),
+        "begun": [[_life(x), [by.node, by.pid]] for x, by in sorted(t.begun.items())],
     }
+
+
+def _packed(t: GroupTable) -> str:
+    """A table as one text in its statement: equal tables are equal texts.
+
+    Of 254 nodes one dies. All others have the same table, of perhaps a thousand groups, and each states it: so a text
+    that was just read is not read again, and all statements share one table.
+    """
+    return json.dumps(_table(t), separators=(",", ":"), sort_keys=True)
 
 
 def _word(w: Word) -> dict[str, Json]:  # noqa: C901 (one case a word, each a line)
@@ -381,7 +420,7 @@ def _word(w: Word) -> dict[str, Json]:  # noqa: C901 (one case a word, each a li
                 "identity": _identity(w.identity),
                 "blocks": w.blocks.hex(),
                 "configured": list(w.configured),
-                "table": None if w.table is None else _table(w.table),
+                "table": None if w.table is None else _packed(w.table),
                 "claims": {fs: [c.inside.value, c.running, _start(c.started)] for fs, c in sorted(w.claims.items())},
                 "away": list(w.away),
                 "doubt": w.doubt,
@@ -398,6 +437,10 @@ def _word(w: Word) -> dict[str, Json]:  # noqa: C901 (one case a word, each a li
             return {"fs": w.fs, "start": _start(w.start)}
         case Fenced():
             return {"life": _life(w.life), "how": w.how}
+        case FenceBegun():
+            return {"life": _life(w.life), "by": [w.by.node, w.by.pid]}
+        case FenceFailed():
+            return {"life": _life(w.life)}
         case Lost():
             return {"life": _life(w.life), "cause": w.cause}
         case Identify():
@@ -492,8 +535,23 @@ def _to_table(value: Json) -> GroupTable:
     v = _is_map(value)
     groups = {fs: _to_group(g) for fs, g in _few(_is_map(v["groups"]), "groups", MOST_GROUPS).items()}
     return GroupTable(
-        FrozenMap(groups), _to_lives(v["fenced"]), _to_lives(v["unseen"]), _to_start(v["newest"]), _to_start(v["named"])
+        groups=FrozenMap(groups),
+        fenced=_to_lives(v["fenced"]),
+        unseen=_to_lives(v["unseen"]),
+        newest=_to_start(v["newest"]),
+        named=_to_start(v["named"]),
+        begun=FrozenMap(dict(_to_begun(x) for x in _few(_is_list(v["begun"]), "fences", MOST_LIVES))),
     )
+
+
+@lru_cache(maxsize=4)
+def _unpacked(text: str) -> GroupTable:
+    return _to_table(json.loads(text))
+
+
+def _to_begun(value: Json) -> tuple[Life, ViewMember]:
+    life, by = _is_list(value, 2)
+    return _to_life(life), _to_member(by)
 
 
 def _to_claim(value: Json) -> Claim:
@@ -510,7 +568,7 @@ def _to_statement(v: Mapping[str, Json]) -> Statement:
         identity=_to_identity(v["identity"]),
         blocks=bytes.fromhex(_is_text(v["blocks"])),
         configured=tuple(_is_int(n) for n in _few(_is_list(v["configured"]), "nodes", MOST_LIVES)),
-        table=None if v["table"] is None else _to_table(v["table"]),
+        table=None if v["table"] is None else _unpacked(_is_text(v["table"])),
         claims=FrozenMap({fs: _to_claim(c) for fs, c in _few(_is_map(v["claims"]), "claims", MOST_GROUPS).items()}),
         away=tuple(_is_int(n) for n in _few(_is_list(v["away"]), "nodes", MOST_LIVES)),
         doubt=_is_bool(v["doubt"]),
@@ -528,6 +586,8 @@ _READERS: dict[str, Callable[[Mapping[str, Json]], Word]] = {
     "stopped": lambda v: Stopped(_is_text(v["fs"]), _to_start(v["start"])),
     "started": lambda v: Started(_is_text(v["fs"]), _to_start(v["start"])),
     "fenced": lambda v: Fenced(_to_life(v["life"]), _is_text(v["how"])),
+    "fencebegun": lambda v: FenceBegun(_to_life(v["life"]), _to_member(v["by"])),
+    "fencefailed": lambda v: FenceFailed(_to_life(v["life"])),
     "lost": lambda v: Lost(_to_life(v["life"]), _is_text(v["cause"])),
     "identify": lambda v: Identify(_to_identity(v["identity"])),
     "goodbye": lambda _: Goodbye(),

@@ -95,6 +95,10 @@ GROUP: Final = magic_of(Mode.NEGOTIATE, 2)
 O2CB_PORT: Final = magic_of(Mode.MUST_MATCH, 1)
 """The TCP port on which the kernels of the cluster speak with each other; u16."""
 
+PROGRAM: Final = magic_of(Mode.OPTIONAL, 1)
+"""The version of the daemon's program, for people: UTF-8, no longer than LONGEST_PROGRAM bytes."""
+
+LONGEST_PROGRAM: Final = 32
 PROTOCOL_VERSION: Final = Version(1, 0)
 GROUP_VERSION: Final = Version(1, 0)
 
@@ -337,6 +341,16 @@ class Handshake:
         return Refusal(self._key(magic), one[0], values[0], other[0], values[1], advice)
 
 
+def program_of(raw: bytes) -> str:
+    """The program's version that these blocks tell, fit to be shown; empty where they tell none."""
+    try:
+        data = decode(raw).get(PROGRAM, b"")
+    except BadMessage:
+        return ""
+    text = data[:LONGEST_PROGRAM].decode("utf-8", "replace")
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _compatible(one: bytes, other: bytes) -> bool:
     try:
         return Version.read(one).major == Version.read(other).major
@@ -344,15 +358,17 @@ def _compatible(one: bytes, other: bytes) -> bool:
         return False
 
 
-def standard(port: int) -> Handshake:
+def standard(port: int, program: str = "") -> Handshake:
     """The blocks of this version of the daemons.
 
     Args:
         port: the o2cb port of this node's configuration, 1 to 65534.
+        program: the version of the program, cut where it is too long; not told when empty.
 
     Raises:
         ValueError: no such port.
     """
+    told = Subsystem(PROGRAM, "program version", Mode.OPTIONAL, generate=lambda: program.encode()[:LONGEST_PROGRAM])
     if not 1 <= port <= _MAX_PORT:
         raise ValueError(f"the o2cb port must be from 1 to {_MAX_PORT}, not {port}")
 
@@ -378,5 +394,6 @@ def standard(port: int) -> Handshake:
                 length=_PORT.size,
                 show=lambda data: str(_PORT.unpack(data)[0]),
             ),
+            *((told,) if program else ()),
         ]
     )

@@ -40,6 +40,8 @@ class Kernel(StrEnum):
     POWER_OFF = "power_off"  # target (the node whose home goes; absent: its own), why
     HELD = "held"  # name: something that is no link pins the node directory
     RELEASED = "released"  # name
+    BEATS = "beats"  # fs, number: by heartbeat on disk this node's kernel holds that node for alive there
+    SILENT = "silent"  # fs, number: it does no longer
 
 
 class Engine(StrEnum):
@@ -48,6 +50,7 @@ class Engine(StrEnum):
     BOOTED = "booted"  # number, boot, address: a new life of the node
     DIED = "died"  # cause: the node's power is off, its life is over
     READDRESSED = "readdressed"  # number, address: the configuration has another address now
+    CONFIGURED = "configured"  # told to the node: nodes (NUMBER=ADDRESS)
     MEMBERS = "members"  # told to the node: ring, quorate, members, joined, left
     CUT = "cut"
     HEALED = "healed"

@@ -54,6 +54,8 @@ class Daemon:
     wanted: dict[int, str] = field(default_factory=dict)
     queued: set[int] = field(default_factory=set)
     unfit: set[int] = field(default_factory=set)
+    classic: bool = False
+    ending: bool = False
 
 
 @dataclass(slots=True)
@@ -83,11 +85,19 @@ class Node:
     regions: dict[str, dict[str, Link]] = field(default_factory=dict)
     pins: dict[str, set[str]] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
+    beats: dict[str, set[int]] = field(default_factory=dict)
+    configured: dict[int, str] = field(default_factory=dict)
+    departed: set[str] = field(default_factory=set)
     busy: dict[str, int] = field(default_factory=dict)
     mounts: dict[str, dict[str, int]] = field(default_factory=dict)
     daemons: dict[str, Daemon] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     told: Told | None = None
+
+    def is_configured(self, name: str) -> bool:
+        """Whether what stands under this name is in the engine's configuration, by number and address."""
+        it = self.tree.get(name)
+        return it is not None and bool(it.number) and self.configured.get(it.number) == it.address
 
     @property
     def dead(self) -> bool:

@@ -45,6 +45,9 @@ class World:
             (Source.KERNEL, Kernel.UNLINK): self._unlink,
             (Source.KERNEL, Kernel.HELD): self._held,
             (Source.KERNEL, Kernel.RELEASED): self._held,
+            (Source.KERNEL, Kernel.BEATS): self._beats,
+            (Source.KERNEL, Kernel.SILENT): self._beats,
+            (Source.ENGINE, Engine.CONFIGURED): self._configured,
             (Source.ENGINE, Engine.BOOTED): self._booted,
             (Source.ENGINE, Engine.DIED): self._died,
             (Source.ENGINE, Engine.READDRESSED): self._readdressed,
@@ -59,6 +62,7 @@ class World:
             (Source.DAEMON, Process.SIGNALLED): self._signalled,
             (Source.DAEMON, Event.STARTING): self._starting,
             (Source.DAEMON, Event.READY): self._ready,
+            (Source.DAEMON, Event.NOT_READY): self._not_ready,
             (Source.DAEMON, Event.ENGINE_UP): self._engine_up,
             (Source.DAEMON, Event.ENGINE_DOWN): self._engine_down,
             (Source.DAEMON, Event.MEMBERS): self._members,
@@ -142,6 +146,7 @@ class World:
     def _make_node(self, node: Node, fact: Fact) -> None:
         if fact.done:
             node.tree[fact.text("name")] = Directory()
+            node.departed.discard(fact.text("name"))
 
     def _set_node(self, node: Node, fact: Fact) -> None:
         it = node.tree.get(fact.text("name"))
@@ -195,7 +200,20 @@ class World:
         else:
             node.held.discard(fact.text("name"))
 
+    def _beats(self, node: Node, fact: Fact) -> None:
+        live = node.beats.setdefault(fact.fs, set())
+        if fact.kind == Kernel.BEATS:
+            live.add(fact.number("number"))
+        else:
+            live.discard(fact.number("number"))
+
     # the engine
+
+    def _configured(self, node: Node, fact: Fact) -> None:
+        pairs = (text.split("=", 1) for text in fact.texts("nodes"))
+        node.configured = {int(number): address for number, address in pairs}
+        # An rmdir may be under way while the node comes back into the configuration: nobody can stop that.
+        node.departed |= {name for name in node.tree if not node.is_configured(name)}
 
     def _booted(self, node: Node, fact: Fact) -> None:
         self._number(node, fact.number("number", node.number))
@@ -224,7 +242,18 @@ class World:
         if node.life is not None:
             self.died[node.life] = order
         node.life, node.told, node.paused = None, None, False
-        for part in (node.tree, node.regions, node.pins, node.held, node.busy, node.mounts, node.daemons, node.groups):
+        for part in (
+            node.tree,
+            node.regions,
+            node.pins,
+            node.held,
+            node.busy,
+            node.mounts,
+            node.beats,
+            node.departed,
+            node.daemons,
+            node.groups,
+        ):
             part.clear()
 
     def _died(self, node: Node, fact: Fact) -> None:
@@ -283,7 +312,8 @@ class World:
     def _starting(self, node: Node, fact: Fact) -> None:
         now = node.daemons[fact.daemon]
         if now.ready or now.told is not None or not now.up:
-            self._new(node, fact)
+            now = self._new(node, fact)
+        now.classic = fact.text("driver") == "classic"
 
     def _process_over(self, node: Node, fact: Fact) -> None:
         node.daemons[fact.daemon].up = False
@@ -295,6 +325,10 @@ class World:
 
     def _ready(self, node: Node, fact: Fact) -> None:
         node.daemons[fact.daemon].ready = True
+        node.departed -= {name for name in node.departed if node.is_configured(name)}
+
+    def _not_ready(self, node: Node, fact: Fact) -> None:
+        node.daemons[fact.daemon].ending = fact.text("cause") == "this daemon is ending"
 
     def _engine_up(self, node: Node, fact: Fact) -> None:
         node.daemons[fact.daemon].engine_down = False
@@ -324,6 +358,8 @@ class World:
 
     def _unqueued(self, node: Node, fact: Fact) -> None:
         node.daemons[fact.daemon].queued.discard(fact.number("number"))
+        if (name := node.named(fact.number("number"))) is not None:
+            node.departed.discard(name)
 
     def _linked(self, node: Node, fact: Fact) -> None:
         links = node.regions.get(fact.fs, {})

@@ -27,12 +27,6 @@ FILESYSTEMS = "FG"
 KEPT_TABLES = 4000
 """Points of changes of which the table is remembered."""
 SECOND = 1_000_000_000
-HEARD = tuple(rule for rule in RULES if rule.law not in {6, 7, 9, 10, 13, 17})
-"""The judges of records that hear each run. Of the others the truth is known here, and a log tells less: that a START
-which nobody was lost for begins beside a member that has yet to stop (6), that a FINISH was of a START which quorum has
-stopped since (7), that a life which was put out had nothing in its kernel (9), that a member had left when the joiner
-heard 0 (10), that a client had ended while its join was being taken back
-(13), that time has leapt while something else was stopped (17)."""
 
 
 class Broken(AssertionError):
@@ -64,6 +58,7 @@ class Judged(World):
         self.lied: set[Life] = set()
         self.made: set[tuple[Life, str, str]] = set()
         self.link_of: dict[tuple[Life, str, int], str] = {}
+        self.acting: dict[Life, set[tuple[int, int]]] = {}
         self.fallen: dict[Life, tuple[float, object]] = {}
         self.quorate: dict[int, bool] = {}
         self.tally = Tally()
@@ -71,7 +66,7 @@ class Judged(World):
         self._said: dict[int, tuple[str, int]] = {}
         self._tables: dict[tuple[str, int], GroupTable] = {}
         self._builder = HistoryBuilder() if recorded else None
-        self._bench = Judge(HEARD) if recorded else None
+        self._bench = Judge(RULES) if recorded else None
 
     # what happens
 
@@ -216,8 +211,16 @@ class Judged(World):
                     raise Broken(f"law 9: n{node.number} starts {fs} with {name}, which n{by} has recovered")
         for name in lost:
             number, _, boot = str(name).partition("/")
-            if boot != "unknown":
+            if boot != "unknown" and self._uses(Life(int(number), boot), fs):
                 self.recovered.add((node.number, node.boot, fs, Life(int(number), boot)))
+
+    def _uses(self, life: Life, fs: str) -> bool:
+        """Whether a life has a filesystem mounted, or has told a client to go on and mount it."""
+        node = self.nodes[life.node]
+        if not node.power or self.life(life.node) != life:
+            return False
+        told = any(uuid(c.fs) == fs and {0, 114} & set(c.answered) for c in node.clients.values())
+        return told or any(uuid(f) == fs and points for f, points in node.mounts.items())
 
     def _judge_finish(self, node: SimNode, fields: dict[str, object]) -> None:
         """Law 7: a START is finished when each member has made it: this one, and not an older one."""
@@ -248,8 +251,18 @@ class Judged(World):
         if standing is None or not standing.complete:
             raise Broken(f"law 2: n{node.number} links n{number}, which does not stand complete")
         life = next((x for x in self.addresses if str(x) == name), None)
-        if life is not None and life not in self.moved and standing.address != self.addresses[life]:
+        if life in self.moved and fs not in self.nodes[number].kernel.regions:
+            # A leaves and takes its new address at once; B, which has not heard that yet, links it where it was.
+            # Should it be joining instead, `judge` sees to it as soon as both can write.
+            return
+        if life is not None and standing.address != self.address_of(life):
             raise Broken(f"law 4: n{node.number} links n{number} at {standing.address}, not its life's address")
+
+    def address_of(self, life: Life) -> str:
+        """Where a life is: as its own kernel has it, which a reload may have moved; else where it booted."""
+        node = self.nodes[life.node]
+        own = [x.address for x in node.kernel.nodes if x.local and x.complete] if self.life(life.node) == life else []
+        return own[0] if own else self.addresses[life]
 
     def _answered(self, node: SimNode, connection: int, code: int, text: str) -> None:
         client = node.clients.get(connection)
@@ -349,21 +362,52 @@ class Judged(World):
                     raise Broken(f"law 2: n{node.number} would link n{number} without its lock")
             case ocdo.CloseLock(key) if any(key[0] in self.linked(node, fs) for fs in FILESYSTEMS):
                 raise Broken(f"law 1: n{node.number} closes the lock of n{key[0]} before its last link is gone")
+            case ocdo.RunFence(life):
+                self._judge_fence(node, life)
+            case ocdo.PutOut(target) if not self.engine.engines[node.number].quorate:
+                raise Broken(f"law 6: n{node.number} has n{target} put out without quorum")
             case ocdo.Exit(0, why) if mounted:
                 raise Broken(f"law 15: ocfs2_controld of n{node.number} ends under a live mount: {why}")
         super()._ocfs2_act(node)
 
+    def _judge_fence(self, node: SimNode, life: Life) -> None:
+        """Law 11: a device acts on a node, so it is to be begun once for a life, and never for a new life's node."""
+        assert node.ocfs2 is not None
+        change, present = node.ocfs2.channel.change, node.ocfs2.present.get(life.node)
+        if present is not None and present.life != life and self.nodes[life.node].power:
+            raise Broken(f"law 11: n{node.number} has n{life.node} switched off, whose new life it has heard")
+        for number, pid in self.acting.get(life, ()):
+            other = self.nodes[number]
+            same = other.ocfs2 is not None and other.ocfs2_pid == pid and other.ocfs2.channel.change == change
+            if same and number != node.number and other.ocfs2 is not None and other.ocfs2.out is None:
+                raise Broken(f"law 11: n{node.number} begins a fence of {life}, and n{number} is at it already")
+        self.acting.setdefault(life, set()).add((node.number, node.ocfs2_pid))
+
+    def fence_done(self, index: int, *, ok: bool, text: str = "") -> None:
+        """A fencing device answers."""
+        actor, target = self.fences[index]
+        for life, begun in self.acting.items():
+            if life.node == target:
+                begun.difference_update([x for x in begun if x[0] == actor])
+        super().fence_done(index, ok=ok, text=text)
+
     def judge(self) -> None:
-        """Two nodes that can write to a filesystem link each other."""
+        """Two nodes that can write to a filesystem link each other, each where the other is."""
         for fs in FILESYSTEMS:
             writers = self.writers(fs)
             for a in writers:
                 linked = self.linked(a, fs)
+                at = {n.number: n.address for n in a.kernel.nodes}
                 for b in writers:
-                    honest = not {self.life(a.number), self.life(b.number)} & self.lied
-                    if honest and b.number not in linked:
+                    if {self.life(a.number), self.life(b.number)} & self.lied:
+                        continue
+                    if b.number not in linked:
                         raise Broken(
                             f"laws 4, 10: n{a.number} and n{b.number} write to {fs}, and the former has no link"
+                        )
+                    if at[b.number] != self.address_of(self.life(b.number)):
+                        raise Broken(
+                            f"law 4: n{a.number} and n{b.number} write to {fs}; its link is to another address"
                         )
 
     def judge_waits(self) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.simulation.coverage import TABLES, Coverage, watched
+from tests.simulation.many import everywhere, failures
 from tests.simulation.nemesis import Replay, Run
 from tests.simulation.shrink import failure_of, kind_of, shrunk
 from tests.simulation.world import World, uuid
@@ -37,11 +38,16 @@ def test_no_seed_breaks_a_law(block: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(20))
-def test_no_seed_of_two_thousand_breaks_a_law(block: int) -> None:
-    for seed in range(10_000 + block * 100, 10_000 + block * 100 + 100):
-        failure = failure_of(run := Run(seed))
-        assert failure is None, f"python -m tests.simulation --seed {run.seed} --shrink: {failure}"
+def test_no_seed_of_two_thousand_breaks_a_law() -> None:
+    assert list(everywhere(10_000, 12_000)) == [], "look at one: python -m tests.simulation --seed N --shrink"
+
+
+def test_what_fails_on_another_processor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(everywhere(0, 4)) == []
+    monkeypatch.setattr("ocfs2_controld.groupwork._may_start", lambda state, _g: state.good)
+    told = failures(0, 40)
+    assert told
+    assert all(line.startswith("seed ") and "law" in line for line in told)
 
 
 def test_a_seed_is_a_history() -> None:

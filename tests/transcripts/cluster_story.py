@@ -9,6 +9,7 @@ from o2cb_controld.events import Signal
 from ocfs2_controld.events import ClientOpened, ClientSaid, Peer, SignalCame
 from ocfs2_controld.state import FencingKind
 from protocol.client import Fenced
+from protocol.handshake import Version
 from tests.simulation.world import O2CB, OCFS2, Choice, Client
 from tests.transcripts.cluster_told import Told, group, locks, tree
 
@@ -26,6 +27,7 @@ class Story:
         self.options: dict[str, object] = {}
         self.settings: dict[str, object] = {}
         self.ports: dict[int, int] = {}
+        self.versions: dict[int, Version] = {}
         self.world_: Told | None = None
 
     @property
@@ -69,6 +71,9 @@ class Story:
                 self.settings["mount_seconds"] = float(seconds)
             case ["port", node, port]:
                 self.ports[_number(node)] = int(port)
+            case ["version", node, version]:
+                major, _, minor = version.partition(".")
+                self.versions[_number(node)] = Version(int(major), int(minor))
             case _:
                 raise StoryError(f"set {words}")
         if self.world_ is not None:
@@ -78,6 +83,7 @@ class Story:
         for name, value in self.settings.items():
             setattr(self.world, name, value)
         self.world.ports.update(self.ports)
+        self.world.versions.update(self.versions)
 
     def _do_cluster(self, words: list[str]) -> None:
         self.world_ = Told(int(words[0]), **self.options)
@@ -173,11 +179,20 @@ class Story:
         sides = [[_number(n) for n in side.split()] for side in network.split("|")]
         self.world.engine.cut(sides, unreceived=[_number(n) for n in lost.split()])
 
+    def _do_garble(self, words: list[str]) -> None:
+        self.world.engine.send(_number(words[0]), OCFS2, b"what no version of the protocol says")
+
+    def _do_pause(self, words: list[str]) -> None:
+        self.world.pause(_number(words[0]), OCFS2 if words[1] == "ocfs2" else O2CB)
+
+    def _do_unpause(self, words: list[str]) -> None:
+        self.world.go_on(_number(words[0]), OCFS2 if words[1] == "ocfs2" else O2CB)
+
     def _do_heal(self, _: list[str]) -> None:
         self.world.engine.heal()
 
     def _do_readdress(self, words: list[str]) -> None:
-        self.world.engine.readdress(_number(words[0]), words[1])
+        self.world.readdress(_number(words[0]), words[1])
 
     def _do_enlist(self, words: list[str]) -> None:
         number = int(words[0])

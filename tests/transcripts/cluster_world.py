@@ -10,6 +10,7 @@ read the difference: it is the review.
     set two nodes | set locks          two_node quorum; locks are told of, too
     set careful | set hasty            actions one by one; or a whole step at once, as unless said
     set port n3 7778                   n3 uses another port from its next start on
+    set version n3 1.1                 ... or claims another version of both protocols
     cluster 3                          three nodes, all off
     running 3 F n1 n2 G n3             the same, all up, with mounts; what that takes is not told
 
@@ -22,6 +23,8 @@ read the difference: it is the review.
     umount n1 F | umount silently n1 F
     busy n1 F | free n1 F              somebody uses the device, or no more
     kill n1 ocfs2 | start n1 o2cb      kill -9 of a daemon, and its start
+    pause n1 ocfs2 | unpause n1 ocfs2  SIGSTOP and SIGCONT
+    garble n1                          ocfs2_controld of n1 multicasts what nobody understands
     signal n1 ocfs2 SIGTERM | shutdown n1      what daemon or engine are asked
     engine n1 crash | stop | begin stop | finish stop | start | start apart | merge | fast restart | hang | resume
     cut n1 n2 | n3 losing n2           the sides of the network; perhaps the others lack the last words of n2

@@ -29,6 +29,7 @@ from o2cb_controld.state import State as O2State
 from ocfs2_controld import actions as do
 from ocfs2_controld import events as told
 from ocfs2_controld.clients import ClientEvent, Clients
+from ocfs2_controld.sessions import listing
 from ocfs2_controld.state import Usage
 from protocol.client import ListClusters, Mount, Status, encode, parse, status
 from protocol.framing import RECORD, BadMessage
@@ -60,6 +61,7 @@ class Shop(Desk):
             max_per_uid=1000,
             tell=self.take,
             document=lambda _: "{}",
+            listing=lambda connection, asked: listing(self.state, connection, asked),
             note=lambda _: None,
         )
 

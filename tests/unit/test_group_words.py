@@ -18,7 +18,9 @@ from protocol.group import (
     Claim,
     Envelope,
     Expel,
+    FenceBegun,
     Fenced,
+    FenceFailed,
     Goodbye,
     Group,
     GroupTable,
@@ -69,6 +71,7 @@ tables = st.builds(
     unseen=many_lives,
     newest=starts,
     named=starts,
+    begun=st.dictionaries(lives, st.builds(ViewMember, numbers, numbers), max_size=3).map(FrozenMap),
 )
 claims = st.builds(Claim, st.sampled_from(Inside), st.booleans(), starts)
 statements = st.builds(
@@ -96,6 +99,8 @@ words = st.one_of(
     st.builds(Stopped, texts, starts),
     st.builds(Started, texts, starts),
     st.builds(Fenced, lives, texts),
+    st.builds(FenceBegun, lives, st.builds(ViewMember, numbers, numbers)),
+    st.builds(FenceFailed, lives),
     st.builds(Lost, lives, texts),
     st.builds(Identify, identities),
     st.builds(Goodbye),

@@ -13,6 +13,7 @@ from protocol.framing import BadMessage
 from protocol.handshake import (
     GROUP,
     O2CB_PORT,
+    PROGRAM,
     PROTOCOL,
     Handshake,
     Mode,
@@ -20,6 +21,7 @@ from protocol.handshake import (
     Subsystem,
     Version,
     magic_of,
+    program_of,
     standard,
 )
 
@@ -263,3 +265,17 @@ def test_either_of_two_and_a_third_with_another_registry_refuse_alike(a: bytes, 
     verdict = ours.judge(a, b, "A", "B")
     assert ours.judge(b, a, "B", "A") == verdict
     assert (other.judge(a, b, "A", "B") is None) == (verdict is None)
+
+
+def test_the_programs_version_is_told_and_refuses_nobody() -> None:
+    ours = standard(7777, "0.1.0")
+    assert program_of(ours.blocks()) == "0.1.0"
+    for other in (standard(7777), standard(7777, "9.9"), standard(7777, "x" * 100)):
+        assert ours.judge(ours.blocks(), other.blocks(), "A", "B") is None
+        assert other.judge(ours.blocks(), other.blocks(), "A", "B") is None
+    assert program_of(standard(7777).blocks()) == ""
+    assert program_of(standard(7777, "x" * 100).blocks()) == "x" * 32
+    assert program_of(handshake.encode({PROGRAM: b"\x1b[2J\xff"})) == "?[2J\ufffd", (
+        "what a peer says is shown to people"
+    )
+    assert program_of(b"cut short") == ""

@@ -13,6 +13,7 @@ RANK = {"protocol": 0, "libo2cb": 1, "o2cb_controld": 2, "ocfs2_controld": 2}
 SHELLS = {
     "o2cb_controld.__main__",
     "o2cb_controld.daemon",
+    "o2cb_controld.documents",
     "o2cb_controld.hands",
     "o2cb_controld.report",
     "ocfs2_controld.__main__",
@@ -28,6 +29,10 @@ SHELLS = {
 """The modules of the daemons that may touch the world. Everything else in them is a mind."""
 
 PURE_LIBRARY = {
+    "libo2cb.engine.corosync.assembler",
+    "libo2cb.engine.corosync.nodelist",
+    "libo2cb.engine.corosync.said",
+    "libo2cb.engine.advice",
     "libo2cb.engine.model",
     "libo2cb.engine.port",
     "libo2cb.events",

@@ -7,8 +7,8 @@ import pytest
 from libo2cb.events import Event, Log
 from ocfs2_controld import actions as do
 from ocfs2_controld import events as told
+from ocfs2_controld.services import kind_of
 from ocfs2_controld.state import Role, ServiceKind
-from ocfs2_controld.usage import kind_of
 from tests.simulation.desk import Caller, Desk
 
 SERVICES = ("ocfs2", "/mnt/a", "/mnt/b", "fsck.ocfs2", "by hand")
@@ -131,6 +131,7 @@ def test_every_request_has_its_one_answer_and_nothing_is_left_behind(seed: int) 
     walk.end()
     desk = walk.desk
     assert desk.left, desk.local
+    assert not any(desk.here.refs.values()), "the kernel counts nobody any more"
     assert not [a for a in desk.done if isinstance(a, Log) and a.event is Event.SURPRISE]
     assert not [a for a in desk.done if isinstance(a, do.Exit | do.PowerOff)]
     assert not [s for s in desk.state.sessions.values() if s.fs and s.role.name != "FREE"]

@@ -23,12 +23,12 @@ from libo2cb.nodes import o2cb_add_node, o2cb_create_cluster
 from libo2cb.processes import Process
 from libo2cb.sandbox import power
 from libo2cb.service.server import Connection, RecordServer
-from libo2cb.service.threads import in_thread
+from libo2cb.service.threads import MOST_IDLE, in_thread
 from libo2cb.superblock import read_superblock
 from ocfs2_controld import clients as clients_module
 from ocfs2_controld import devices
 from ocfs2_controld import events as told
-from ocfs2_controld.actions import CallKernel
+from ocfs2_controld.actions import AnswerList, CallKernel
 from ocfs2_controld.clients import MOST_WAITING, Clients
 from ocfs2_controld.devices import KernelVolumes, Looked, SandboxVolumes, look
 from ocfs2_controld.events import Call, KernelDone, ProcessEnded
@@ -169,6 +169,7 @@ class Table:
     def __init__(self, *mounts: Mount, busy: Busy = Busy.FREE) -> None:
         self.found = list(mounts)
         self.answer = busy
+        self.answers: dict[str, Busy] = {}
 
     def mounts(self) -> list[Mount]:
         return self.found
@@ -181,7 +182,7 @@ class Table:
 
     def busy(self, path: str, device: DeviceId | None = None) -> Busy:
         assert device == identify(path)
-        return self.answer
+        return self.answers.get(path, self.answer)
 
 
 def test_a_table_of_devices_is_told_by_the_superblocks(volume: Path, tmp_path: Path) -> None:
@@ -242,6 +243,38 @@ def test_only_a_device_that_is_known_to_be_free_is_free(volume: Path, answer: Bu
     assert not volumes.busy(F, "", "").free
     assert not volumes.busy(F, str(volume), "block device 8:16").free
     assert not volumes.busy(F, f"{volume}.gone", "").free
+
+
+def test_a_device_whose_path_nobody_knows_any_more_is_found_by_its_superblock(volume: Path, tmp_path: Path) -> None:
+    fs = read_superblock(volume).uuid.upper()
+    other = tmp_path / "other.img"
+    other.write_bytes(bytes(100))
+    here = [str(other), str(volume), str(tmp_path / "gone.img")]
+    table = Table()
+    volumes = KernelVolumes(table, lambda: here)
+    assert volumes.busy(fs, "", "").free
+    assert "none here bears its UUID" in volumes.busy(F, "", "").why
+    table.answer = Busy.BUSY
+    assert "in use" in volumes.busy(fs, "", "").why
+    table.answer = Busy.UNKNOWN
+    assert not volumes.busy(fs, "", "").free
+    table.answer = Busy.FREE
+    twin = tmp_path / "twin.img"
+    twin.write_bytes(volume.read_bytes())
+    here.append(str(twin))
+    table.answers[str(twin)] = Busy.BUSY
+    assert not volumes.busy(fs, "", "").free, "either may be the one that was mounted"
+
+
+def test_devices_are_those_of_the_kernel_without_what_lies_below_others(tmp_path: Path) -> None:
+    partitions = tmp_path / "partitions"
+    partitions.write_text("major minor  #blocks  name\n\n 254 0 10 vda\n   8 0 10 sda\n 253 0 10 dm-0\n")
+    for name, holder in (("vda", None), ("sda", "dm-0"), ("dm-0", None)):
+        (tmp_path / name / "holders").mkdir(parents=True)
+        if holder:
+            (tmp_path / name / "holders" / holder).mkdir()
+    assert devices.block_devices(partitions, tmp_path) == ["/dev/vda", "/dev/dm-0"]
+    assert all(path.startswith("/dev/") for path in devices.block_devices())
 
 
 # Processes.
@@ -368,7 +401,12 @@ def test_a_lock_is_kept_closed_or_dropped_with_its_descriptor(tmp_path: Path) ->
 class Desk:
     """The clients' socket, and what the mind would be told."""
 
-    def __init__(self, name: Path, trusted: frozenset[int] = US) -> None:
+    def __init__(
+        self,
+        name: Path,
+        trusted: frozenset[int] = US,
+        refusal: Callable[[], tuple[int, str] | None] = lambda: None,
+    ) -> None:
         self.told: asyncio.Queue[told.Event] = asyncio.Queue()
         self.notes: list[object] = []
         self.name = str(name)
@@ -378,7 +416,9 @@ class Desk:
             max_per_uid=1000,
             tell=self.told.put_nowait,
             document=lambda asked: f"the answer to {asked.word}",
+            listing=lambda connection, asked: AnswerList(connection, (f"the list of {asked.word}",)),
             note=self.notes.append,
+            refusal=refusal,
         )
 
     async def following(self) -> told.Event:
@@ -443,6 +483,26 @@ def test_a_mount_is_told_with_its_device_and_what_follows_keeps_its_place(tmp_pa
         assert await desk.following() == told.ClientClosed(number)
 
     at_desk(tmp_path, scene)
+
+
+def test_while_the_kernel_can_serve_no_mount_each_is_told_with_the_refusal(tmp_path: Path, volume: Path) -> None:
+    refusals: list[tuple[int, str] | None] = [(errno.EPERM, "this kernel takes no links"), None]
+
+    async def scene() -> None:
+        desk = Desk(tmp_path / "clients", refusal=lambda: refusals.pop(0))
+        desk.clients.server.listen()
+        sock, number = await desk.connect()
+        try:
+            await send(sock, mount(volume), mount(volume))
+            refusal = (errno.EPERM, "this kernel takes no links")
+            assert await desk.following() == told.ClientSaid(number, mount(volume), None, refusal)
+            device = str(identify(str(volume)))
+            assert await desk.following() == told.ClientSaid(number, mount(volume), device, None, "demo")
+        finally:
+            sock.close()
+            await desk.clients.finish()
+
+    asyncio.run(scene())
 
 
 def test_a_device_that_does_not_answer_keeps_its_own_client_waiting_only(
@@ -510,14 +570,34 @@ def test_reports_are_answered_at_once_and_behind_what_waits_in_their_place(tmp_p
         found = await answers(sock, 3)
         assert found[1] == client.Item("the answer to REPORT")
         assert desk.told.empty()
-        await send(sock, client.ListClusters(), client.Report())
-        assert await desk.following() == told.ClientSaid(number, client.ListClusters())
+        unmount = client.Unmount("ocfs2", F, "ocfs2")
+        await send(sock, unmount, client.Report(), client.ListClusters())
+        assert await desk.following() == told.ClientSaid(number, unmount)
         desk.clients.items(number, ("x" * 4000, "two words"))
         assert await desk.following() == told.ClientSaid(number, client.Report())
         desk.clients.document(number, client.Report())
+        assert await desk.following() == told.ClientSaid(number, client.ListClusters())
         texts = [m.text for m in await answers(sock, 7) if isinstance(m, client.Item)]
         assert texts == ["x" * 250, "two words", "the answer to REPORT"]
         sock.close()
+
+    at_desk(tmp_path, scene)
+
+
+def test_lists_are_answered_at_once_also_while_the_mind_waits_for_the_kernel(tmp_path: Path) -> None:
+    async def scene(desk: Desk) -> None:
+        busy, number = await desk.connect()
+        sock, _ = await desk.connect()
+        unmount = client.Unmount("ocfs2", F, "ocfs2")
+        await send(busy, unmount)  # the mind takes it only below
+        asked = (client.ListFs("ocfs2", "demo"), client.ListMounts("ocfs2", F), client.ListClusters())
+        await send(sock, *asked)
+        texts = [m.text for m in await answers(sock, 9) if isinstance(m, client.Item)]
+        assert texts == [f"the list of {each.word}" for each in asked]
+        assert await desk.following() == told.ClientSaid(number, unmount)
+        assert desk.told.empty()
+        for each in (busy, sock):
+            each.close()
 
     at_desk(tmp_path, scene)
 
@@ -526,15 +606,16 @@ def test_who_asks_without_end_while_the_mind_is_busy_is_told_and_closed(tmp_path
     async def scene(desk: Desk) -> None:
         sock, number = await desk.connect()
         other, other_number = await desk.connect()
-        await send(sock, *[client.ListClusters()] * (MOST_WAITING + 1))
+        unmount = client.Unmount("ocfs2", F, "ocfs2")
+        await send(sock, *[unmount] * (MOST_WAITING + 1))
         (refused,) = await answers(sock, 1)
         assert isinstance(refused, client.Status)
         assert refused.code == errno.EBUSY
         assert [len(desk.notes), desk.told.qsize()] == [1, MOST_WAITING + 1]  # and the end of the connection
-        await send(other, client.ListClusters())
+        await send(other, unmount)
         seen = [await desk.following() for _ in range(MOST_WAITING + 2)]
         assert told.ClientClosed(number) in seen
-        assert seen[-1] == told.ClientSaid(other_number, client.ListClusters())
+        assert seen[-1] == told.ClientSaid(other_number, unmount)
         for each in (sock, other):
             each.close()
 
@@ -577,6 +658,23 @@ def test_a_thread_gives_its_result_or_its_error() -> None:
         assert await in_thread(lambda: 7) == 7
         with pytest.raises(ZeroDivisionError):
             await in_thread(lambda: 1 // 0)
+
+    asyncio.run(scene())
+
+
+def test_a_thread_that_came_back_serves_the_next_call_and_few_are_kept() -> None:
+    async def scene() -> None:
+        used = [await in_thread(threading.get_native_id) for _ in range(100)]
+        assert len(set(used)) < 50
+        go, before = threading.Event(), threading.active_count()
+        together = [in_thread(go.wait) for _ in range(20)]
+        assert await in_thread(lambda: 7) == 7, "calls that hang hold up no other"
+        assert threading.active_count() > before
+        go.set()
+        assert all(await asyncio.gather(*together))
+        async with asyncio.timeout(DEADLINE):
+            while threading.active_count() > before + MOST_IDLE:  # noqa: ASYNC110 (a thread's end cannot be awaited)
+                await asyncio.sleep(0.01)
 
     asyncio.run(scene())
 

@@ -23,6 +23,7 @@ from o2cb_controld.topology import Nothing
 from ocfs2_controld import change, fencing, sessions, usage
 from ocfs2_controld import events as told
 from ocfs2_controld import table as phases
+from ocfs2_controld.services import kind_of
 from ocfs2_controld.sessions import SESSIONS
 from ocfs2_controld.state import (
     Channel,
@@ -119,7 +120,7 @@ WHERE: dict[str, tuple[object, Table[Any, Any, Any], After]] = {
     "ENDING": (ending, ending.ENDING, lambda _, outcome: outcome[0].ending),
 }
 """Each table by the name of its global."""
-ENDS = {("SESSIONS", "CLOSED"), ("FENCING", "NEEDLESS")}
+ENDS = {("SESSIONS", "CLOSED"), ("FENCING", "NEEDLESS"), ("FENCING", "TAKEN")}
 """Events after which there may be no state any more."""
 
 
@@ -338,7 +339,7 @@ def a_local(r: random.Random, state: Usage) -> Local:
     )
     waiting = state in (Usage.RELEASING, Usage.LEAVING) and r.random() < 0.7
     services = {
-        name: Service(usage.kind_of(name), 7, 7.0, "x")
+        name: Service(kind_of(name), 7, 7.0, "x")
         for name in some(r, ("ocfs2", "/mnt/a", "fsck.ocfs2", "mine"))
         if state is Usage.USED or (state is Usage.TOLD_AGAIN and r.random() < 0.5)
     }
@@ -445,7 +446,8 @@ def test_everything_that_moves_a_fencing_leads_where_the_table_says(spies: dict[
     for phase in FencePhase:
         for prod in fencing.Prod:
             for kind in FencingKind:
-                if phase in (FencePhase.RUNNING, FencePhase.FAILED) and kind is not FencingKind.COMMAND:
+                commands = (FencePhase.ANNOUNCED, FencePhase.RUNNING, FencePhase.FAILED)
+                if phase in commands and kind is not FencingKind.COMMAND:
                     continue  # only a command runs, and the kind never changes
                 state = replace(
                     a_state(r, Local(), kind),

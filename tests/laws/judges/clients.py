@@ -129,8 +129,9 @@ class NoInputHurts(Rule):
     """Law 13: a violation does not end the daemon, and every question gets its answer.
 
     An exit is laid to a violation when its cause names the violation's cause or peer, or when the process ends by
-    itself without saying EXITING. At rest no MOUNT and no LOCK is unanswered; questions to an incarnation that is over
-    died with its socket. Judged elsewhere: bounded memory and service to others meanwhile (fuzz and process tests).
+    itself without saying EXITING. Who was never ready may go: it cannot talk to the running cluster, and says so. At
+    rest no MOUNT and no LOCK is unanswered; questions to an incarnation that is over died with its socket. Judged
+    elsewhere: bounded memory and service to others meanwhile (fuzz and process tests).
     """
 
     law = 13
@@ -139,11 +140,13 @@ class NoInputHurts(Rule):
     def hears(self) -> Mapping[Key, Hearing]:
         self._violations: dict[At, list[Fact]] = {}
         self._exiting: set[At] = set()
+        self._ready: set[At] = set()
         self._mounts: Counter[tuple[str, str, str]] = Counter()
         self._locks: dict[tuple[str, int, int], int] = {}
         answers = (Event.LOCK_GRANTED, Event.LOCK_QUEUED, Event.LOCK_REFUSED, Event.LOCK_CANCELLED)
         return {
             (_D, Event.VIOLATION): self.violation,
+            (_D, Event.READY): self.ready,
             (_D, Event.EXITING): self.exiting,
             (_D, Process.ENDED): self.ended,
             (_D, Process.KILLED): self.over,
@@ -159,9 +162,15 @@ class NoInputHurts(Rule):
         self._violations.setdefault((fact.node or "", fact.daemon), []).append(fact)
         return iter(())
 
+    def ready(self, fact: Fact) -> Iterator[Breach]:
+        self._ready.add((fact.node or "", fact.daemon))
+        return iter(())
+
     def exiting(self, fact: Fact) -> Iterator[Breach]:
         at = (fact.node or "", fact.daemon)
         self._exiting.add(at)
+        if at not in self._ready:
+            return  # it cannot talk to the running cluster, says so, and has never served anybody
         cause = fact.text("cause")
         for violation in self._violations.get(at, ()):
             if any(word and word in cause for word in (violation.text("cause"), violation.text("peer"))):
@@ -187,6 +196,7 @@ class NoInputHurts(Rule):
         node, daemon = fact.node or "", fact.daemon
         self._violations.pop((node, daemon), None)
         self._exiting.discard((node, daemon))
+        self._ready.discard((node, daemon))
         self._locks = {key: order for key, order in self._locks.items() if key[0] != node}
         if daemon == OCFS2:
             for key in [key for key in self._mounts if key[0] == node]:

@@ -131,6 +131,8 @@ class NoQuietExit(Rule):
 class ReadinessIsTruth(Rule):
     """Law 16: READY of o2cb_controld against the kernel's tree and the membership that this incarnation has read.
 
+    With the classic driver it is the configuration in place of the membership.
+
     A difference passes when this incarnation has named it before (CHANGE_QUEUED, NODE_REFUSED, NODE_UNFIT). Addresses
     are those that NODE_WANTED names, where it does. Judged elsewhere: what READY of ocfs2_controld means, and that the
     service manager hears it (process tests).
@@ -153,7 +155,8 @@ class ReadinessIsTruth(Rule):
             return
         named = daemon.queued | daemon.unfit
         standing = {d.number: d for d in node.tree.values() if d.complete}
-        wanted = {n for n in told.members if 1 <= n <= _LARGEST}
+        known = node.configured if daemon.classic else told.members
+        wanted = {n for n in known if 1 <= n <= _LARGEST}
         ready = f"{O2CB} on {node.name} is ready"
         own = standing.get(node.number)
         if node.number and (own is None or not own.local) and node.number not in daemon.queued:
@@ -204,6 +207,7 @@ class StuckSaysWhy(Rule):
         Event.NODE_REMOVED: "change of node",
         Event.CHANGE_CANCELLED: "change of node",
         Event.GROUP_STARTED: "stopped group",
+        Event.REGION_REMOVED: "stopped group",
         Event.LEFT: "stopped group",
         Event.JOIN_UNDONE: "stopped group",
     }

@@ -14,7 +14,9 @@ _LARGEST = 254
 class Pin(Rule):
     """Law 1, from the kernel's journal alone, so that no missing line matters; a refused attempt counts as well.
 
-    Judged elsewhere: the classic driver, which has no links; tests of o2cb_controld's mind.
+    With the classic driver, of which the daemon's first line tells, there are no links: a node goes only when it has
+    left the configuration (unless the daemon ends, and takes all away), and is not seen to beat on disk. A removal that
+    was begun may be overtaken by the node's return into the configuration.
     """
 
     law = 1
@@ -33,6 +35,17 @@ class Pin(Rule):
             yield self.breach(
                 f"{what} of node {name} on {node.name}, {answer}, while {fs} links it", link.order, fact.order
             )
+        if fact.kind == Kernel.REMOVE_NODE:
+            yield from self._classic(node, name, fact.order)
+
+    def _classic(self, node: Node, name: str, order: int) -> Iterator[Breach]:
+        daemon, it = node.daemon_up(O2CB), node.tree.get(name)
+        if daemon is None or not daemon.classic or it is None or not it.number:
+            return
+        for fs in sorted(fs for fs, live in node.beats.items() if it.number in live):
+            yield self.breach(f"rmdir of node {name} on {node.name} while its heartbeat is seen in {fs}", order)
+        if not daemon.ending and node.is_configured(name) and name not in node.departed:
+            yield self.breach(f"rmdir of node {name} on {node.name} while it is configured as {it.address}", order)
 
 
 class AddBeforeLink(Rule):
@@ -97,7 +110,8 @@ class NothingForgotten(Rule):
             told = node.told or (daemon.told if daemon else None)
             if daemon is None or told is None or not told.quorate or node.dead or node.paused:
                 continue
-            wanted = {n for n in told.members if 1 <= n <= _LARGEST} - daemon.unfit
+            known = node.configured if daemon.classic else told.members
+            wanted = {n for n in known if 1 <= n <= _LARGEST} - daemon.unfit
             for number in sorted(wanted):
                 yield from self._missing(node, number, told.order)
             for name, it in sorted(node.tree.items()):
@@ -109,7 +123,7 @@ class NothingForgotten(Rule):
 
     def _missing(self, node: Node, number: int, since: int) -> Iterator[Breach]:
         peer = self.world.by_number.get(number)
-        address = peer.address if peer else ""
+        address = node.configured.get(number) or (peer.address if peer else "")
         name = node.named(number)
         it = node.tree[name] if name is not None else None
         if it is not None and it.complete and address in ("", it.address) and (number != node.number or it.local):
@@ -124,6 +138,9 @@ class NothingForgotten(Rule):
         )
 
     def _pinned(self, node: Node, name: str) -> bool:
+        it = node.tree.get(name)
+        if it is not None and any(it.number in live for live in node.beats.values()):
+            return True
         if node.pins.get(name) or name in node.held:
             return True
         return name in node.busy and not self.world.holds_recorded

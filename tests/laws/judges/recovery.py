@@ -132,6 +132,11 @@ class StopAndStart(Rule):
                 continue
             group = peer.groups.get(fact.fs)
             if group and group.running and group.start != fact.text("start"):
+                # C joins and withdraws; A has stopped for that and started without C. C, which reads all this later,
+                # makes the START with itself: nobody waits for it, and it takes it down again.
+                behind = start_key(fact.text("start")) < start_key(group.start) and node.life not in group.members
+                if behind:
+                    continue
                 told = f"{start} while member {peer.name} still runs {group.start}, not stopped"
                 yield self.doubt(peer.name, OCFS2, told, group.started, fact.order)
 
@@ -148,7 +153,8 @@ class Overtaken(Rule):
     A FINISH belongs to the START that this daemon made last, with no STOP and no loss of a member since, and to one
     that all living members have made: one whose daemon is down or was started since, or who has left since, is not
     asked, and what hangs on a line that it owes is a Doubt first. Names of a START that read RING#COUNT ascend while
-    the daemon stays in the group. Judged elsewhere: that each message of an older change is dropped (tests of
+    the daemon stays in the group; one that a STOP has overtaken before its answer counted is made again under its name.
+    Judged elsewhere: that each message of an older change is dropped (tests of
     ocfs2_controld's mind; MESSAGE_DROPPED counts them).
     """
 
@@ -183,7 +189,8 @@ class Overtaken(Rule):
         self._made.add((fact.node or "", fact.fs, name))
         if group and group.started >= 0:
             before, now = start_key(group.start), start_key(name)
-            if now and before and now <= before:
+            # A makes START 3 and says so; C is lost, and that word with the change. C is back: START 3 is still due.
+            if now and before and (now < before or (now == before and group.running)):
                 yield self.breach(
                     f"{fact.node} makes START {name} of {fact.fs} after START {group.start}", group.started, fact.order
                 )
@@ -272,9 +279,10 @@ class DeadDaemon(Rule):
 class NoWayBack(Rule):
     """Law 9: from GROUP_STARTED and PUT_OUT lines, with lives from the engine.
 
-    A recovery counts while a life that made it goes on; when all who made it are dead, nobody knows of it. A missing
-    line hides a recovery, and never makes one up. Whoever was PUT_OUT does nothing more with groups or links in that
-    life, a leave included: it would flush stale data.
+    A recovery counts while a life that made it goes on; when all who made it are dead, nobody knows of it. Nor does it
+    count of a life that goes on with nothing mounted: a join was taken back. A missing line hides a recovery, and never
+    makes one up. Whoever was PUT_OUT with a region in its kernel does nothing more
+    with groups or links in that life, a leave included: it would flush stale data.
     """
 
     law = 9
@@ -303,13 +311,17 @@ class NoWayBack(Rule):
         own = self.world.node(fact.node or "").life
         if own is not None:
             for life in self.world.lives(fact, "lost"):
+                peer = self.world.alive(life)
+                if peer is not None and fact.fs not in peer.mounts:
+                    continue
                 self._recovered.setdefault(life, {}).setdefault(own, fact.order)
         yield from self.goes_on(fact)
 
     def put_out(self, fact: Fact) -> Iterator[Breach]:
-        life = self.world.node(fact.node or "").life
-        if life is not None:
-            self._out[fact.node or ""] = (life, fact.order)
+        node = self.world.node(fact.node or "")
+        # Without a region there is nothing stale to flush: its daemon ends, and the next one begins anew.
+        if node.life is not None and node.regions:
+            self._out[node.name] = (node.life, fact.order)
         return iter(())
 
     def goes_on(self, fact: Fact) -> Iterator[Breach]:

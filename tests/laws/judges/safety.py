@@ -29,6 +29,7 @@ class MounterHearsLast(Rule):
     def hears(self) -> Mapping[Key, Hearing]:
         self._linked: dict[tuple[str, str, int], int] = {}
         self._unmounting: dict[tuple[str, str], tuple[int, int]] = {}
+        self._finished: dict[tuple[str, str], tuple[int, Lives]] = {}
         return {
             (Source.KERNEL, Kernel.LINK): self.link,
             (Source.CLIENT, Client.MOUNTED): self.mounted,
@@ -54,7 +55,11 @@ class MounterHearsLast(Rule):
         told = f"{node.name} answers MOUNT of {fs} with 0"
         if fs not in node.mounts and (group is None or not group.running):
             yield self.breach(f"{told} without a START of its own", group.stopped if group else -1, fact.order)
-        members = {peer.name: peer for life in (group.members if group else ()) if (peer := self.world.alive(life))}
+        inside = set(group.members) if group else set()
+        order, finished = self._finished.get((node.name, fs), (-1, inside))
+        if group and order > group.started:
+            inside &= finished  # who has left in the midst of the START is not in its FINISH any more
+        members = {peer.name: peer for life in inside if (peer := self.world.alive(life))}
         members |= {z.name: z for z in self.world.nodes.values() if fs in z.mounts and self._counts(z)}
         members[node.name] = node
         for _, peer in sorted(members.items()):
@@ -93,6 +98,7 @@ class MounterHearsLast(Rule):
 
     def finished(self, fact: Fact) -> Iterator[Breach]:
         at = (fact.node or "", fact.fs)
+        self._finished[at] = (fact.order, set(self.world.lives(fact, "members")))
         if at in self._unmounting:
             self._unmounting[at] = (self._unmounting[at][0], fact.order)
         return iter(())

@@ -51,6 +51,7 @@ def kept_after_failed_mount() -> Story:
 def violation_ends_daemon() -> Story:
     s = Story()
     s.cluster(1)
+    s.say("n1", OCFS2, Event.READY, cause="the groups of this node are known")
     s.say("n1", OCFS2, Event.VIOLATION, peer="uid 1000 pid 77", cause="no such word: XYZZY")
     s.say("n1", OCFS2, Event.EXITING, cause="unhandled: no such word: XYZZY")
     return s

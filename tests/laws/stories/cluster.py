@@ -48,6 +48,10 @@ class Story(HistoryBuilder):
         for daemon in (O2CB, OCFS2):
             self.say(f"n{n}", daemon, Event.MEMBERS, **fields)
 
+    def configured(self, n: int, *numbers: int) -> None:
+        """The engine tells n the configuration."""
+        self.engine(f"n{n}", Engine.CONFIGURED, nodes=[f"{m}=10.0.0.{m}" for m in numbers])
+
     def attribute(self, n: int, name: str, attribute: str, value: object, errno: int = 0) -> None:
         self.kernel(f"n{n}", Kernel.SET_NODE, name=name, attribute=attribute, value=value, errno=errno)
 

@@ -4,6 +4,7 @@ from libo2cb.events import Event
 from tests.laws.history import O2CB, OCFS2, Engine, Kernel, Process
 from tests.laws.stories.cluster import SECOND, F, G, Story, Telling, mounted_pair, mounted_three
 from tests.laws.stories.life import mount_waits_aloud, ready_with_queue, resets_itself
+from tests.laws.stories.ordering import classic_pair
 
 
 def death_and_recovery() -> Story:
@@ -224,6 +225,32 @@ def leaver_while_answering() -> Story:
     return s
 
 
+def leaver_before_the_finish() -> Story:
+    """n1 leaves in the midst of n2's join: it is not in the FINISH, and n2 takes its link down before it answers."""
+    s = Story()
+    s.cluster(1, 2)
+    s.mount_all(1)
+    s.ask(2, Event.MOUNT_ASKED, uid=0)
+    s.kernel("n2", Kernel.MAKE_REGION, fs=F, errno=0)
+    s.link(2, 1)
+    s.link(2, 2)
+    s.stop(1)
+    s.link(1, 2)
+    for n in (1, 2):
+        s.start(n, s.lives(1, 2), count=2)
+    s.unmounted(1)
+    s.unlink(1, 2)
+    s.unlink(1, 1)
+    s.kernel("n1", Kernel.REMOVE_REGION, fs=F, errno=0)
+    s.say("n1", OCFS2, Event.LEFT, fs=F, life=s.life(1))
+    s.unlink(2, 1)
+    s.finish(2, s.lives(2), count=2)
+    s.ask(2, Event.MOUNT_ANSWERED, code=0)
+    s.mounted(2)
+    s.ask(2, Event.MOUNT_RESULT, code=0)
+    return s
+
+
 def all_asked_is_answered() -> Story:
     """Each kind of answer to a LOCK, and a client that goes away while its MOUNT waits."""
     s = Story()
@@ -367,7 +394,124 @@ def leave_that_missed_its_deadline() -> Story:
     return s
 
 
+def classic_removal() -> Story:
+    """n2 dies and stays; it leaves the configuration while it beats, falls silent, and is removed."""
+    s = classic_pair()
+    s.told(1, 1, left=(2,))
+    s.configured(1, 1)
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.rmdir(1, 2)
+    return s
+
+
+def classic_beats_at_rest() -> Story:
+    s = classic_pair()
+    s.configured(1, 1)
+    return s
+
+
+def classic_dead_at_rest() -> Story:
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.told(1, 1, left=(2,))
+    return s
+
+
+def classic_end() -> Story:
+    """Nothing needs it any more, and it takes its tree away."""
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.unmounted(1)
+    s.kernel("n1", Kernel.REMOVE_REGION, fs=F, errno=0)
+    s.say("n1", O2CB, Event.NOT_READY, cause="this daemon is ending")
+    s.rmdir(1, 2)
+    s.rmdir(1, 1)
+    s.say("n1", O2CB, Event.EXITING, cause="asked to end")
+    s.process("n1", O2CB, Process.ENDED, code=0)
+    return s
+
+
+def start_made_again() -> Story:
+    """n1's answer to a START is lost with its change; the same START is still due when n2 is back, and made again."""
+    s = mounted_pair()
+    for n in (1, 2):
+        s.stop(n)
+    s.start(1, s.lives(1, 2), count=2)
+    s.stop(1)
+    for n in (1, 2):
+        s.start(n, s.lives(1, 2), count=2)
+    for n in (1, 2):
+        s.finish(n, s.lives(1, 2), count=2)
+    return s
+
+
+def joiner_behind() -> Story:
+    """n3 joins and withdraws. n1 and n2 have started without it already when it makes the START that it was in."""
+    s = mounted_pair()
+    s.mono = 0
+    s.boot(3)
+    s.up(3)
+    s.told(3, 1, 2, 3)
+    for n in (1, 2):
+        s.told(n, 1, 2, 3)
+    for n in (1, 2, 3):
+        s.make(n, 3)
+    for n in (1, 2):
+        s.make(3, n)
+    for n in (1, 2):
+        s.stop(n)
+    for n in (1, 2):
+        s.link(n, 3)
+        s.start(n, s.lives(1, 2, 3), count=2)
+    for n in (1, 2):
+        s.stop(n)
+    for n in (1, 2):
+        s.unlink(n, 3)
+        s.start(n, s.lives(1, 2), count=3)
+    s.kernel("n3", Kernel.MAKE_REGION, fs=F, errno=0)
+    for n in (1, 2, 3):
+        s.link(3, n)
+    s.start(3, s.lives(1, 2, 3), count=2)
+    s.stop(3)
+    for n in (1, 2, 3):
+        s.unlink(3, n)
+    s.kernel("n3", Kernel.REMOVE_REGION, fs=F, errno=0)
+    s.say("n3", OCFS2, Event.REGION_REMOVED, fs=F)
+    s.mono = 60 * SECOND
+    s.say("n3", O2CB, Event.CHANGE_CANCELLED, number=1)
+    return s
+
+
+def put_out_with_nothing_mounted() -> Story:
+    """n1's daemon hung, is expelled, and ends. There is nothing in its kernel: the next one may mount."""
+    s = Story()
+    s.cluster(1)
+    s.say("n1", OCFS2, Event.READY, cause="the groups of this node are known")
+    s.say("n1", OCFS2, Event.PUT_OUT, cause="expelled by n2: it owes its statement for 30 s")
+    s.say("n1", OCFS2, Event.EXITING, cause="expelled by n2: it owes its statement for 30 s")
+    s.process("n1", OCFS2, Process.ENDED, code=1)
+    s.up(1, OCFS2)
+    s.told(1, 1)
+    s.mount_all(1)
+    return s
+
+
+def newcomer_that_fits_nobody() -> Story:
+    """n3's daemon understands nothing that the others say: it says so, and ends before it was ever ready."""
+    s = mounted_pair()
+    s.boot(3)
+    s.up(3)
+    s.say("n3", OCFS2, Event.VIOLATION, peer="n1", cause="protocol 2.0 is not ours, 1.0")
+    s.say("n3", OCFS2, Event.EXITING, cause="this daemon cannot talk to the running cluster: n1: protocol 2.0")
+    s.process("n3", OCFS2, Process.ENDED, code=1)
+    return s
+
+
 KEEPS: tuple[Telling, ...] = (
+    classic_removal,
+    classic_beats_at_rest,
+    classic_dead_at_rest,
+    classic_end,
     mounted_pair,
     death_and_recovery,
     return_and_leave,
@@ -384,6 +528,7 @@ KEEPS: tuple[Telling, ...] = (
     lost_client_that_mounted,
     stranger_refused,
     leaver_while_answering,
+    leaver_before_the_finish,
     ready_with_queue,
     mount_waits_aloud,
     resets_itself,
@@ -397,4 +542,8 @@ KEEPS: tuple[Telling, ...] = (
     paused_while_it_waits,
     leaver_without_the_start,
     leave_that_missed_its_deadline,
+    start_made_again,
+    joiner_behind,
+    newcomer_that_fits_nobody,
+    put_out_with_nothing_mounted,
 )

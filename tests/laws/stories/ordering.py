@@ -17,6 +17,48 @@ def write_under_link() -> Story:
     return s
 
 
+def classic_pair() -> Story:
+    """n1 and n2 with disk heartbeat: both configured, F mounted on both."""
+    s = Story()
+    for n in (1, 2):
+        s.boot(n)
+    s.process("n1", O2CB, Process.STARTED, pid=101)
+    s.say("n1", O2CB, Event.STARTING, pid=101, driver="classic")
+    s.configured(1, 1, 2)
+    s.told(1, 1, 2)
+    s.make(1, 1)
+    s.make(1, 2)
+    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
+    s.mounted(1)
+    s.kernel("n1", Kernel.BEATS, fs=F, number=2)
+    return s
+
+
+def classic_removal_of_a_beating_node() -> Story:
+    """n2 has left the configuration, and its connection is cut; on the disk it is seen to write on."""
+    s = classic_pair()
+    s.configured(1, 1)
+    s.rmdir(1, 2)
+    return s
+
+
+def classic_removal_of_a_dead_but_configured_node() -> Story:
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.told(1, 1, left=(2,))
+    s.rmdir(1, 2)
+    return s
+
+
+def classic_forgotten_removal() -> Story:
+    """n2 has left the configuration and is silent, and its node stays."""
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.configured(1, 1)
+    s.told(1, 1, left=(2,))
+    return s
+
+
 def link_to_nothing() -> Story:
     s = mounted_pair()
     s.kernel("n1", Kernel.LINK, fs=F, name="n7", errno=2)
@@ -158,10 +200,16 @@ def removes_itself() -> Story:
 
 
 BREAKS: dict[int, tuple[Telling, ...]] = {
-    1: (rmdir_under_link, write_under_link),
+    1: (
+        rmdir_under_link,
+        write_under_link,
+        classic_removal_of_a_beating_node,
+        classic_removal_of_a_dead_but_configured_node,
+    ),
     2: (link_to_nothing, link_to_incomplete, link_before_local, number_first, local_first),
     3: (
         forgotten_removal,
+        classic_forgotten_removal,
         forgotten_addition,
         forgotten_after_release,
         ebusy_internal,

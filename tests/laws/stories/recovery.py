@@ -124,6 +124,15 @@ def start_of_older() -> Story:
     return s
 
 
+def start_twice() -> Story:
+    s = mounted_pair()
+    for n in (1, 2):
+        s.stop(n)
+        s.start(n, s.lives(1, 2), count=2)
+    s.start(1, s.lives(1, 2), count=2)
+    return s
+
+
 def finish_of_none() -> Story:
     s = mounted_pair()
     s.finish(1, s.lives(1, 2), fs=G)
@@ -212,7 +221,15 @@ BREAKS: dict[int, tuple[Telling, ...]] = {
         never_stops,
         never_stops_after_a_loss,
     ),
-    7: (finish_after_stop, finish_after_loss, finish_of_older, finish_before_all, start_of_older, finish_of_none),
+    7: (
+        finish_after_stop,
+        finish_after_loss,
+        finish_of_older,
+        finish_before_all,
+        start_of_older,
+        start_twice,
+        finish_of_none,
+    ),
     8: (daemon_death_unlinks, starts_with_the_away),
     9: (
         recovered_goes_on,
