@@ -143,7 +143,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "ready-before-the-tree-stands",
         "law 16",
         REASONS,
-        "        if slot is None or slot.cause is None:\n            return f",
+        "        if not passes:\n            return f",
         "        if False:\n            return f",
     ),
     _m(
@@ -197,6 +197,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "if n not in wanted]",
     ),
     _m(
+        "an-address-changes-in-a-start",
+        "law 4",
+        TABLE,
+        "    return any(life in g.members or (life == g.joiner and g.phase is not Phase.LOCK) for g in groups)\n",
+        "    return False\n",
+    ),
+    _m(
         "no-hint",
         "law 3",
         GROUPWORK,
@@ -207,8 +214,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "drop-what-an-earlier-run-left",
         "law 5",
         USAGE,
-        "    if c.local.mount_points:\n        c.become(Usage.USED)\n    else:\n        _release(c)",
-        "    _release(c)",
+        "    if not c.local.used:\n        _release(c)\n        return\n    c.become(Usage.USED)\n",
+        "    _release(c)\n    return\n",
     ),
     _m(
         "run-on-when-a-member-is-lost",
@@ -279,8 +286,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a-start-that-is-not-ours",
         "law 7",
         GROUPWORK,
-        "    if local.started == g.start and local.running:\n        t.say(Started(fs, g.start))\n        return\n",
-        "    if local.running:\n        t.say(Started(fs, g.start))\n        return\n",
+        '            if state.local(fs).started != g.start:\n                halt(t, fs, "the members change")\n',
+        "",
     ),
     _m(
         "a-dead-daemon-is-a-dead-node",
@@ -370,15 +377,15 @@ MUTATIONS: tuple[Mutation, ...] = (
         "any-table-wins",
         "rule winner",
         CHANGE,
-        "key=lambda item: (_rank(item[0], item[1], fs), _runs(item[0], fs), -item[0].life.node)",
-        "key=lambda item: -item[0].life.node",
+        "key=lambda x: (_rank(x[0], x[1], fs), _stake(x[0], fs), -x[0].life.node)",
+        "key=lambda x: -x[0].life.node",
     ),
     _m(
         "of-equal-tables-the-lowest-nodes",
         "law 6",
         CHANGE,
-        "(_rank(item[0], item[1], fs), _runs(item[0], fs), -item[0].life.node)",
-        "(_rank(item[0], item[1], fs), -item[0].life.node)",
+        "(_rank(x[0], x[1], fs), _stake(x[0], fs), -x[0].life.node)",
+        "(_rank(x[0], x[1], fs), -x[0].life.node)",
     ),
     _m(
         "a-restarted-daemon-was-never-away",
@@ -433,7 +440,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the-fences-are-not-merged",
         "rule table",
         CHANGE,
-        "        fenced = {x for _, t in tables for x in t.fenced}\n",
+        "        fenced = {x for _, t in speakers for x in t.fenced}\n",
         "        fenced = set(tables[0][1].fenced)\n",
     ),
     _m(
@@ -460,9 +467,72 @@ MUTATIONS: tuple[Mutation, ...] = (
     _m(
         "everybody-fences",
         "law 11",
+        "ocfs2_controld/state.py",
+        "return self.complete and self.good and self.actor == self.engine.local",
+        "return self.complete",
+    ),
+    _m(
+        "a-fence-begins-unsaid",
+        "law 11",
         FENCING,
-        "return state.complete and state.good and min(state.present, default=0) == state.engine.local",
-        "return state.complete",
+        "(_P.WAITING, _D.DUE): Move(_announce, (_P.ANNOUNCED, _P.DONE)),",
+        "(_P.WAITING, _D.DUE): Move(_begin, (_P.ANNOUNCED, _P.DONE)),",
+    ),
+    _m(
+        "no-look-before-the-device-acts",
+        "law 11",
+        FENCING,
+        "            due = due_at(state, life, t.now)\n            if due <= t.now and",
+        "            due = t.now\n            if due <= t.now and",
+    ),
+    _m(
+        "two-devices-act-on-one-life",
+        "law 11",
+        FENCING,
+        "    return by not in (NOBODY, state.member)\n",
+        "    return False\n",
+    ),
+    _m(
+        "who-began-a-fence-is-for-ever",
+        "law 11",
+        CHANGE,
+        "min(found & {*view.members}, default=NOBODY)",
+        "min(found)",
+    ),
+    _m(
+        "who-is-being-fenced-goes-on",
+        "rule winner",
+        CHANGE,
+        "        return life in self.begun or Life(life.node, UNKNOWN_BOOT) in self.begun\n",
+        "        return False\n",
+    ),
+    _m(
+        "a-fence-that-failed-goes-on",
+        "law 11",
+        FENCING,
+        "        case FencePhase.FAILED if heard:\n",
+        "        case FencePhase.FAILED if False:\n",
+    ),
+    _m(
+        "the-engine-puts-nobody-out",
+        "rule expel",
+        CHANNEL,
+        "        if node in state.engine.members and node != state.engine.local and out.due <= t.now:\n",
+        "        if False:\n",
+    ),
+    _m(
+        "everybody-puts-out",
+        "rule expel",
+        CHANNEL,
+        "    if not state.acts:\n        return\n    for node, out",
+        "    for node, out",
+    ),
+    _m(
+        "a-newcomer-puts-out-all-others",
+        "law 13",
+        CHANNEL,
+        "    if t.state.table is None:\n        why",
+        "    if False:\n        why",
     ),
     _m(
         "a-refused-join-goes-on",
@@ -498,8 +568,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a-garbled-peer-is-passed-over",
         "law 13",
         CHANNEL,
-        "    if view is not None and event.sender in view.members and event.sender != t.state.member:\n        expel",
-        "    if False:\n        expel",
+        "    elif view is not None and event.sender in view.members:\n        expel",
+        "    elif False:\n        expel",
     ),
     _m(
         "garbage-is-not-answered",
@@ -567,12 +637,3 @@ MUTATIONS: tuple[Mutation, ...] = (
         "        t.do(LeaveChannel(), Exit(1, cause))\n",
     ),
 )
-
-QUICK = (
-    "keep-the-lock-after-a-change",
-    "start-without-fencing",
-    "a-statement-of-another-view",
-    "words-of-another-change",
-    "end-under-a-live-mount",
-)
-"""Those of the short form: stories catch them within seconds."""
