@@ -14,7 +14,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Final
 
 from tests.process.killscenes import SCENES, Scene, Stage
 from tests.process.killsites import Places, Shot, Site, Strace, calls, killed_at, shots
-from tests.process.lab import CLUSTER, DAEMONS, Daemon, Lab, Node, until
+from tests.process.lab import CLUSTER, DAEMONS, O2CB, Daemon, Lab, Node, until
+from tests.process.node import DEADLINE
 
 if TYPE_CHECKING:
     from libo2cb.service.report import Ocfs2Report
     from libo2cb.service.report_groups import Lost
 
+PATIENT: Final = 4 * DEADLINE
+"""Seconds for a scene under strace: a program that starts under it, such as a fence command, takes far longer."""
 TRIES: Final = 3
 """A site that is chosen by count may be missed, where calls came in another order: then it is tried again."""
 
@@ -83,14 +86,16 @@ class Range:
     def _recording(self, *, each: bool) -> list[Shot]:
         stage = self._stage()
         traces: list[tuple[Daemon, Places, Strace]] = []
-        for daemon in DAEMONS:
-            places = Places.of(self.n1, daemon, stage.volume)
-            output = self.lab.sandbox.root / f"{stage.volume.label}.{daemon}.strace"
-            traces.append((daemon, places, Strace.recorder(self.n1.process(daemon).pid, output)))
-        self.scene.begin(stage)
-        until(f"{self.scene.name} is over", lambda: self.scene.over(stage))
-        for *_, trace in traces:
-            trace.stop()
+        with ExitStack() as attached:
+            for daemon in DAEMONS:
+                places = Places.of(self.n1, daemon, stage.volume)
+                output = self.lab.sandbox.root / f"{stage.volume.label}.{daemon}.strace"
+                trace = attached.enter_context(Strace.recorder(self.n1.process(daemon).pid, output))
+                traces.append((daemon, places, trace))
+            self.scene.begin(stage)
+            until(f"{self.scene.name} is over", lambda: self.scene.over(stage), PATIENT)
+            for *_, trace in traces:
+                trace.stop()
         self._rests(stage)
         self._reset(stage)
         return [
@@ -124,20 +129,33 @@ class Range:
         victim = self.n1.process(daemon)
         places = Places.of(self.n1, daemon, stage.volume)
         output = self.lab.sandbox.root / f"{stage.volume.label}.strace"
-        strace = Strace.killer(victim.pid, output, shot, places)
-        self.scene.begin(stage)
-        until(f"{self.scene.name} is over, or {daemon} is killed", lambda: not victim.alive() or self.scene.over(stage))
         died: list[Site] = []
-        if victim.alive():
-            strace.stop()
-        else:
-            strace.ended()
+        with Strace.killer(victim.pid, output, shot, places) as strace:
+            self.scene.begin(stage)
+            what = f"{self.scene.name} is over, or {daemon} is killed"
+            until(what, lambda: not victim.alive() or self.scene.over(stage), PATIENT)
+            if self._goes_on(daemon):
+                strace.stop()
+            else:
+                strace.ended()
+        # Killed at the last moment, while strace let go: then where is not told, and this was no kill at the site.
+        if not self._goes_on(daemon):
             died = [Site(self.scene.name, daemon, c.name, c.about) for c in killed_at(strace.lines(), places)]
             self.n1.start(daemon)
         self._rests(stage)
         self._new_client(stage)
         self._reset(stage)
         return died
+
+    def _goes_on(self, daemon: Daemon) -> bool:
+        """Whether a daemon lives, and has done all that it was about to do: it answers what it is asked after that."""
+        victim, ask = self.n1.process(daemon), self.n1.o2cb if daemon == O2CB else self.n1.ocfs2
+
+        def is_known() -> bool:
+            return not victim.alive() or ask() is not None
+
+        until(f"{daemon} answers, or is killed", is_known)
+        return victim.alive()
 
     def _stage(self) -> Stage:
         """Everything is up and rests; the scene's stage is set."""

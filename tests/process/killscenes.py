@@ -50,6 +50,10 @@ class Stage:
         """Whether n1's ocfs2_controld has logged this in this scene."""
         return bool(self.lab["n1"].lines(OCFS2, event, fs=self.volume.uuid, **fields))
 
+    def closed(self, number: int) -> bool:
+        """Whether n1 has given back its lock of a node."""
+        return bool(self.lab["n1"].lines(OCFS2, "lock_closed", number=number))
+
     def finished(self, members: int) -> bool:
         """Whether n1 has finished a START with so many members."""
         return any(len(line["members"]) == members for line in self.lab["n1"].lines(OCFS2, "group_finished"))
@@ -147,7 +151,7 @@ SCENES: Final = (
         COMMAND,
         lambda s: s.mount("n1", "n2"),
         _umount("n2"),
-        lambda s: s.ended() and s.logged("unlinked", number=2),
+        lambda s: s.ended() and s.finished(1) and s.closed(2),
     ),
     Scene("death", COMMAND, lambda s: s.mount("n1", "n2"), _off, _recovered),
     Scene("return", MANUAL, _dies_and_waits, _returns, _is_new),

@@ -16,12 +16,12 @@ import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from tests.process.node import DEADLINE, Daemon, Node, Volume, until
+from tests.process.node import Daemon, Node, Volume, until
 
 PATH_CALLS: Final = (
     *("openat", "read", "pread64", "write", "ftruncate", "close", "flock", "fcntl", "getdents64", "newfstatat"),
@@ -40,6 +40,8 @@ _WORD: Final = re.compile(r'"(?:\{\\"op\\":\\")?([A-Za-z_]{2,})')
 _SOCKET: Final = re.compile(r"^socket:\[\d+\]$")
 _KILLED: Final = re.compile(r"^(\d+) +\+\+\+ killed by SIGKILL")
 _UUID: Final = re.compile(r"[0-9A-F]{32}")
+PATIENCE: Final = 2.0
+"""Seconds for strace to let go of a daemon. To end it too early does no harm: its output is written line by line."""
 _SYS_PIDFD_GETFD: Final = 438
 _SO_ACCEPTCONN: Final = 30
 
@@ -178,6 +180,8 @@ def _roles(pid: int) -> Iterator[tuple[str, str]]:
 class Strace:
     """strace, attached to a daemon. It follows threads and children, and ends when all of them have.
 
+    A context: at its end strace has let go, whatever happened.
+
     Args:
         pid: the daemon.
         output: where its lines go.
@@ -208,19 +212,35 @@ class Strace:
         chosen = ("-P", places.real(shot.path)) if shot.path else ()
         return cls(pid, output, "-e", f"trace={call}", *chosen, "-e", f"inject={call}:signal=KILL:when={shot.when}")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._let_go()
+
     def ended(self) -> None:
         """Wait for its end: a child of a killed daemon, a fence command that still runs, is waited for as well."""
         until("strace sees the end of all that it traced", lambda: self._process.poll() is not None)
-        self._close()
+        self._let_go()
 
     def stop(self) -> None:
-        """Let go of what it traces."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(DEADLINE)
-        self._close()
+        """Let go of what it traces, which need not live any more.
 
-    def _close(self) -> None:
-        self._process.communicate()
+        strace lets go of one thread after the other, and waits until the kernel says that this one has stopped. A
+        daemon that is killed meanwhile is never let go: of its first thread the kernel says nothing before all others
+        are taken away, and those are strace's to take. So strace has its time, and then its own SIGKILL; the kernel
+        lets go of what a dead tracer traced.
+        """
+        self._process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._process.kill()  # of no effect once it has ended
+        self._process.wait()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
 
     def lines(self) -> list[str]:
         """What it has written."""

@@ -114,7 +114,7 @@ class Lab:
             daemons: start both on each node; without it, the nodes are on and nobody runs there.
             seed: of the skew between the engine's streams.
         """
-        _become_subreaper()
+        become_subreaper()
         lab = cls(Sandbox(Path(tempfile.mkdtemp(prefix="lab"))))
         try:
             lab._build(count, settings or Settings(), seed)
@@ -175,9 +175,15 @@ class Lab:
         path.write_bytes(image)
         return Volume(path, number.hex.upper(), label)
 
+    def prefix(self, _name: str) -> tuple[str, ...]:
+        """What a command line begins with to run on a node: nothing, where all nodes are this machine."""
+        return ()
+
     def run(self, node: Node, command: list[str], environ: Mapping[str, str]) -> Tool:
         """Begin a command on a node, in a session of its own; it is ended with the lab."""
-        return self._begin(command, {"OCFS2_CONTROLD_CONFIG": str(node.home.config), **environ})
+        return self._begin(
+            [*self.prefix(node.name), *command], {"OCFS2_CONTROLD_CONFIG": str(node.home.config), **environ}
+        )
 
     def command(self, *arguments: str) -> Tool:
         """Begin `o2cb_sandbox` with these arguments."""
@@ -252,12 +258,16 @@ class Lab:
         except NotWithinError as late:
             raise NotWithinError(f"{late}; what moves: {'; '.join(moving)}") from late
 
-    def _moving(self) -> list[str]:
-        found = [
+    def _undelivered(self) -> list[str]:
+        """What the engine has not told its listeners yet, where it can be asked that."""
+        return [
             f"{node['name']} has {node['pending']} events undelivered"
             for node in self.hub("status")["nodes"]
             if node["pending"] and node["listeners"]
         ]
+
+    def _moving(self) -> list[str]:
+        found = self._undelivered()
         on = [node for node in self.nodes.values() if self.is_on(node.name)]
         members: dict[str, set[int]] = {}
         groups: list[tuple[Node, Group]] = []
@@ -346,7 +356,7 @@ class Lab:
         return found
 
 
-def _become_subreaper() -> None:
+def become_subreaper() -> None:
     """Have orphans of our children given to us."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot become a subreaper")

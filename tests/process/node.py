@@ -126,7 +126,7 @@ class Node:
 
     def start(self, daemon: Daemon) -> Process:
         """Start one daemon; it need not be ready when this returns."""
-        command = (sys.executable, "-m", daemon, "--config", str(self.home.config))
+        command = (*self.lab.prefix(self.name), sys.executable, "-m", daemon, "--config", str(self.home.config))
         record = self.home.processes / f"{daemon}.json"
         process = power.spawn(command, self.log(daemon), record, config=self.home.config)
         self.lab.keep(process)

@@ -1,10 +1,13 @@
 """A daemon is killed before its system calls, one call site after the other (killpoints.py).
 
-As often as three minutes allow: of each scene's sites a share, by a hash of the site. All of them:
+As often as some minutes allow: of each scene's sites a share, by a hash of the site. All of them:
 python -m tests.process.killpoints.
 """
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,18 +16,25 @@ import pytest
 
 from tests.process.killpoints import MissedError, Range, run, share
 from tests.process.killscenes import SCENES, Scene
-from tests.process.killsites import Places, Shot, Site, calls, killed_at, shots
+from tests.process.killsites import Places, Shot, Site, Strace, calls, killed_at, shots
 from tests.process.lab import O2CB
+from tests.process.node import DEADLINE
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
-SHARE: Final = 5
-"""Kills of each scene: some three minutes for all of them on two slow cores."""
+SHARE: Final = 3
+"""Kills of each scene: two to three minutes for all of them on two slow cores."""
+_THREADS: Final = """
+import threading, time
+for _ in range(4):
+    threading.Thread(target=lambda: [time.sleep(0.0005) for _ in range(10**6)], daemon=True).start()
+print("up", flush=True)
+time.sleep(600)
+"""
 
 
 @needs_strace
 @pytest.mark.process
-@pytest.mark.long
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.name)
 def test_a_daemon_is_killed_before_a_call(scene: Scene, record_property: Callable[[str, object], None]) -> None:
     kills, sites = run(scene, SHARE)
@@ -36,12 +46,16 @@ def test_a_daemon_is_killed_before_a_call(scene: Scene, record_property: Callabl
 
 @needs_strace
 @pytest.mark.process
-@pytest.mark.long
-def test_a_kill_that_does_not_come_is_no_kill() -> None:
+@pytest.mark.short
+def test_a_kill_that_comes_and_one_that_does_not() -> None:
+    """Before a call that is made the daemon dies, and all is well again; one that is never made is no kill."""
     mount = SCENES[0]
     never = Shot(Site(mount.name, O2CB, "rmdir", "kernel/tree/never"), "{home}/kernel/tree/never", 1)
-    with Range.open(mount) as it, pytest.raises(MissedError, match="rmdir kernel/tree/never, but before nothing"):
-        it.kill(never, tries=1)
+    with Range.open(mount) as it:
+        with pytest.raises(MissedError, match="rmdir kernel/tree/never, but before nothing"):
+            it.kill(never, tries=1)
+        (shot,) = share(it.record(), 1)
+        assert it.kill(shot).site == shot.site
 
 
 FS: Final = "0123456789ABCDEF0123456789ABCDEF"
@@ -108,3 +122,17 @@ def test_a_share_is_the_same_whatever_the_order() -> None:
     assert len(chosen) == 3
     # A site that comes or goes moves at most one other.
     assert len(set(share(many[1:], 3)) & set(chosen)) >= 2
+
+
+@needs_strace
+@pytest.mark.process
+def test_a_daemon_that_dies_while_strace_lets_go_holds_up_nobody(tmp_path: Path) -> None:
+    """Strace waits for ever for a process of several threads that is killed while it is let go (seen in one of ten)."""
+    for number in range(10):
+        with subprocess.Popen((sys.executable, "-c", _THREADS), stdout=subprocess.PIPE) as victim:
+            assert victim.stdout is not None
+            victim.stdout.readline()
+            with Strace.recorder(victim.pid, tmp_path / f"{number}.strace") as trace:
+                victim.kill()
+                trace.stop()
+            assert victim.wait(DEADLINE) == -signal.SIGKILL

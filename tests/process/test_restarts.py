@@ -1,11 +1,13 @@
 """Daemons that are killed at chosen moments and started anew, and daemons that are started twice."""
 
 import os
+import signal
 import socket
 
 import pytest
 
 from libo2cb.sandbox.homes import Settings
+from libo2cb.tools.mount import PAUSE
 from tests.process.conftest import Up
 from tests.process.lab import DAEMONS, O2CB, OCFS2, Daemon, exit_code, until
 
@@ -94,6 +96,24 @@ def test_a_joiner_is_killed_with_its_links_made(up: Up) -> None:
     n2.until_ocfs2("the group is dropped", lambda r: r.live_regions == 0)
     lab.rest()
     n1.group(vm, members=["n1"], links=[1])
+
+
+def test_a_mount_goes_on_while_its_daemon_is_dead(up: Up) -> None:
+    """Its MOUNT is answered 0, and nobody is there to take its MRESULT: the successor believes the mount table."""
+    lab = up(2)
+    n1, n2, vm = lab["n1"], lab["n2"], lab.volume("vm")
+    n2.mount(vm, "/vm")
+    mount = n1.begin_mount(vm, "/vm", {PAUSE: "after-status"})
+    mount.stopped()
+    n1.kill(OCFS2)
+    os.killpg(mount.process.pid, signal.SIGCONT)
+    mount.worked()
+    n1.start(OCFS2)
+    n1.ready()
+    lab.rest()
+    n1.group(vm, members=["n1", "n2"], links=[1, 2], mount_points=["/vm"])
+    n1.umount("/vm")
+    n2.group(vm, members=["n2"], links=[2])
 
 
 @pytest.mark.parametrize("first", DAEMONS)

@@ -15,7 +15,7 @@ Left out of the key, and why that is sound:
 What is left out stays in the world itself: a state is continued with the very values of the history that found it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from operator import itemgetter
@@ -67,6 +67,25 @@ class Part:
         self.names = names
 
 
+class Piece:
+    """A large part of a world, which goes as a whole from state to state.
+
+    Args:
+        canon: where its parts are kept.
+        parts: it, for the key.
+        saved: it, to go back to.
+    """
+
+    __slots__ = ("asked", "changes", "parts", "saved", "shape")
+
+    def __init__(self, canon: "Canon", parts: list[Part], saved: Any) -> None:
+        names = [(kind, name) for part in parts for kind, name in part.names]
+        self.shape = canon.number(tuple([part.number for part in parts]))
+        self.changes = tuple([name for kind, name in names if kind is CHANGE])
+        self.asked = tuple([(kind, name) for kind, name in names if kind is not CHANGE and kind is not FRESH])
+        self.parts, self.saved = parts, saved
+
+
 class Canon:
     """All parts of one search.
 
@@ -78,6 +97,7 @@ class Canon:
         self._places = places
         self._parts: dict[tuple[Any, Any], Part] = {}
         self._known: dict[int, Part] = {}
+        self._equal: dict[Any, Part] = {}
         self._templates: dict[Any, int] = {}
         self._inner: dict[int, tuple[Any, int, Names]] = {}
         self._encoders: dict[type, Encoder] = {
@@ -89,8 +109,8 @@ class Canon:
         for plain in (int, str, bool, float, bytes, type(None)):
             self._encoders[plain] = _plain
 
-    def part(self, value: Any) -> Part:
-        """The part that a value is; equal values have one."""
+    def part(self, value: Any, *, lasting: bool = False) -> Part:
+        """The part that a value is; equal values have one. Lasting: the caller keeps the value for ever."""
         known = self._known.get(id(value))
         if known is not None:
             return known
@@ -101,13 +121,30 @@ class Canon:
         if part is None:
             part = Part(value, self.number(template), key[1])
             self._parts[key] = part
-            self._known[id(value)] = part  # the part keeps the value alive, so the id stays its own
+            lasting = True  # the part keeps the value alive, so the id stays its own
+        if lasting:
+            self._known[id(value)] = part
         return part
 
-    def whole(self, value: Any, split: Callable[[Any], list[Part]], join: Callable[[Any, list[Part]], Any]) -> Part:
+    def plain(self, value: Hashable) -> Part:
+        """The part that a small value is, or one of a few that come again and again."""
+        part = self._equal.get(value)
+        if part is None:
+            part = self._equal[value] = self.part(value)
+        return part
+
+    def whole(
+        self,
+        value: Any,
+        split: Callable[[Any], list[Part]],
+        join: Callable[[Any, list[Part]], Any],
+        *,
+        lasting: bool = False,
+    ) -> Part:
         """A value that is made of parts, as one part.
 
         Args:
+            lasting: the caller keeps the value for ever.
             value: the value.
             split: its parts.
             join: the value again, of parts that may be other objects.
@@ -123,35 +160,33 @@ class Canon:
             part = Part(join(value, inner), self.number((type(value), *[x.number for x in inner])), names)
             self._parts[key] = part
             self._known[id(part.value)] = part
+        if lasting:
+            self._known[id(value)] = part
         return part
 
     def number(self, template: Any) -> int:
         """A small number for a hashable value."""
         return self._templates.setdefault(template, len(self._templates))
 
-    def key(self, parts: list[list[Part]]) -> tuple[int, ...]:
-        """The key of a world: a number for each of its groups of parts."""
-        ranks: dict[str, list[Any]] = {}
-        for group in parts:
-            for part in group:
-                for kind, name in part.names:
-                    if kind is not FRESH:
-                        ranks.setdefault(kind, []).append(name)
-        order = {kind: dict.fromkeys(names) for kind, names in ranks.items()}
-        places = {
-            kind: {name: i for i, name in enumerate(names if kind is CHANGE else sorted(names))}
-            for kind, names in order.items()
-        }
+    def key(self, pieces: Iterable["Piece"]) -> tuple[int, ...]:
+        """The key of a world: a number for each of its pieces."""
+        changes: dict[Any, int] = {}
+        asked: dict[str, set[Any]] = {}
+        for piece in pieces:
+            for name in piece.changes:
+                changes.setdefault(name, len(changes))
+            for kind, name in piece.asked:
+                asked.setdefault(kind, set()).add(name)
+        order = {kind: {name: i for i, name in enumerate(sorted(names))} for kind, names in asked.items()}
         return tuple(
-            self.number(
-                tuple(
-                    (part.number, *(places[kind][name] for kind, name in part.names if kind is not FRESH))
-                    if part.names
-                    else part.number
-                    for part in group
+            [
+                self.number(
+                    (x.shape, *[changes[name] for name in x.changes], *[order[kind][name] for kind, name in x.asked])
                 )
-            )
-            for group in parts
+                if x.changes or x.asked
+                else x.shape
+                for x in pieces
+            ]
         )
 
     def _encode(self, value: Any, names: Names) -> Any:

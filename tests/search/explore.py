@@ -1,22 +1,29 @@
 """The search: breadth first from a scene's first state, until nothing new comes, then backwards from rest.
 
-Reduction (`Scene.reduced`): where some daemon's next event on the channel is a message, nothing waits for it on the
-membership, and reading it changes neither kernel nor client nor channel nor fence, it is read first, and nothing else
-is tried in that state. Reading such a message commutes with whatever other nodes do, for that only adds to the end of
-the queue; with this node's death, for what was read dies with the reader; and with this node's own clients, timers and
-membership, since the mind looks at all that it owes anew after each event. The message must be the reader's own, or the
-world one that loses no last message: else who has read it decides whether others will ever get it. test_search.py
-compares the states of rest with and without.
+Reduction (`Scene.reduced`). Two kinds of steps of one ocfs2_controld are *silent*: they change neither kernel nor
+client nor channel nor fence, nor what a law looks at from another node (whether a filesystem runs here, and by which
+START).
+
+- Its next event on the channel is a message, and nothing waits for it on the membership; or
+- something waits for it on both, and either is silent.
+
+Then these one or two steps are made, and nothing else is tried in that state. They commute with whatever other nodes
+do, for that only adds to the ends of the queues, which are not empty; with this node's death and its daemon's, for what
+was read dies with the reader. With this node's own clients, timers and fences they need not: a deadline that passes
+before a message is read is not one that passes after it. So with each of those that can happen in the same state both
+orders are tried, and where they do not come to the same state nothing is left out. A message must be the reader's own,
+or the world one that loses no last message: else who has read it decides whether others will ever get it. Each such
+step takes from a queue, so none is put off for ever. test_search.py compares the states of rest with and without.
 """
 
 import contextlib
+import gc
 import time
 from array import array
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 from libo2cb.engine.model import Key, Stream
 from libo2cb.engine.port import Delivered
@@ -24,7 +31,7 @@ from protocol.group import Envelope
 from tests.search.canon import Canon
 from tests.search.judge import Broken
 from tests.search.scene import Option, Scene
-from tests.search.states import load, parts, save
+from tests.search.states import Saved, States
 from tests.search.world import SearchWorld
 from tests.simulation.world import OCFS2, Choice
 
@@ -82,12 +89,13 @@ class _Search:
         self.first_only = first_only
         self.world = SearchWorld(scene)
         self.canon = Canon(places=scene.budget.unreceived > 0)
+        self.states = States(self.world, self.canon)
         self.seen: dict[tuple[int, ...], int] = {}
         self.parent = array("i")
         self.by: list[Option] = []
         self.options: dict[Option, Option] = {}
         self.rest = bytearray()
-        self.queue: deque[tuple[int, Any]] = deque()
+        self.queue: deque[tuple[int, Saved]] = deque()
         self.tail, self.head = array("i"), array("i")
         self.laws: dict[str, Finding] = {}
         self.endings: set[tuple[object, ...]] = set()
@@ -96,7 +104,16 @@ class _Search:
         self.bad: str | None = None
 
     def go(self) -> Result:
-        """All of it."""
+        """All of it, without the collector of cycles: nothing here has any, and it would look at all states again."""
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return self._go()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _go(self) -> Result:
         self._arrive(-1, Option(("begin", "0"), False))
         while self.queue:
             index, saved = self.queue.popleft()
@@ -126,16 +143,16 @@ class _Search:
             frozenset(self.endings),
         )
 
-    def _expand(self, saved: Any) -> Iterator[Option]:
+    def _expand(self, saved: Saved) -> Iterator[Option]:
         """Make each step from a state in turn; the world is then after the step."""
         world = self.world
-        load(world, saved)
+        self.states.load(saved)
         options = [(o, world.fusable(o.choice)) for o in world.options()]
-        if self.scene.reduced:
-            for option in [o for o, _ in options if self._reads(o)]:
-                if self._take(saved, option) and world.silent:
-                    yield option
-                    return
+        if self.scene.reduced and (first := self._first(saved, [o for o, _ in options])):
+            for option in first:
+                self._take(saved, option)
+                yield option
+            return
         for option, fusable in options:
             if self._take(saved, option):
                 yield option
@@ -145,19 +162,62 @@ class _Search:
                     break
                 yield fused
 
-    def _reads(self, option: Option) -> bool:
-        """Whether this is the reading of a message that can come first."""
-        world, choice = self.world, option.choice
-        if choice[0] != "deliver" or choice[2:] != (OCFS2, Stream.CHANNEL.value):
-            return False
-        n = int(choice[1])
-        if n in self.scene.full or world.engine.ports[Key(n, OCFS2, Stream.MEMBERSHIP)].queue:
-            return False
-        event = world.engine.ports[Key(n, OCFS2, Stream.CHANNEL)].queue[0].event
-        return isinstance(event, Delivered) and (event.sender.node == n or not self.scene.budget.unreceived)
+    def _first(self, saved: Saved, options: list[Option]) -> list[Option]:
+        """The steps that can be made before all others, and stand for them; none where there are no such."""
+        waiting: dict[str, list[Option]] = {}
+        for option in options:
+            if option.choice[0] == "deliver" and option.choice[2] == OCFS2:
+                waiting.setdefault(option.choice[1], []).append(option)
+        alone = [(n, events) for n, events in waiting.items() if int(n) not in self.scene.full and self._alone(events)]
+        for n, events in alone:
+            own = [o for o in options if o.choice[1] == n and o not in events and o.choice[0] not in _ENDS]
+            if all(self._is_silent(saved, e) for e in events) and all(
+                self._commute(saved, e, o) for o in own for e in events
+            ):
+                return events
+        return []
 
-    def _take(self, saved: Any, option: Option) -> bool:
-        load(self.world, saved)
+    def _alone(self, events: list[Option]) -> bool:
+        """Whether nothing that comes later can come before: both streams, or a message alone; and one that can."""
+        message = False
+        for option in events:
+            port = self.world.engine.ports[_queue_of(option)]
+            event = port.queue[0].event
+            if isinstance(event, Delivered):
+                message = True
+                if self.scene.budget.unreceived and event.sender.node != int(option.choice[1]):
+                    return False
+        return message or len(events) == len(Stream)
+
+    def _is_silent(self, saved: Saved, option: Option) -> bool:
+        self.states.load(saved)
+        n = int(option.choice[1])
+        before = self.world.shown(n)
+        taken = self._take(saved, option)
+        broken, self.bad = self.bad, None
+        return taken and broken is None and self.world.silent and self.world.shown(n) == before
+
+    def _commute(self, saved: Saved, one: Option, other: Option) -> bool:
+        """Whether two steps come to the same state in either order."""
+        first, second = self._after(saved, one, other), self._after(saved, other, one)
+        return first is not None and first == second
+
+    def _after(self, saved: Saved, one: Option, other: Option) -> tuple[int, ...] | None:
+        """The state after two steps; None if the second is not to be had after the first, or a law does not hold."""
+        world = self.world
+        taken = self._take(saved, one)
+        if taken and self.bad is None and other in set(world.options()):
+            try:
+                self.steps += 1
+                if world.take(other):
+                    return self.canon.key(self.states.save())
+            except Broken:
+                pass
+        self.bad = None
+        return None
+
+    def _take(self, saved: Saved, option: Option) -> bool:
+        self.states.load(saved)
         self.steps += 1
         try:
             return self.world.take(option)
@@ -169,14 +229,20 @@ class _Search:
         """Number the state that the world is in; None if it is broken, or one too many."""
         if self.bad is not None:
             bad, self.bad = self.bad, None
-            self.laws.setdefault(bad.translate(_NO_DIGITS), Finding(bad, (*self._path(index), option)))
+            self._broken(bad, index, option)
             return None
-        key = self.canon.key(parts(self.world, self.canon))
+        saved = self.states.save()
+        key = self.canon.key(saved)
         known = self.seen.get(key)
         if known is not None:
             return known
         if len(self.seen) >= self.most:
             self.closed = False
+            return None
+        try:
+            self.world.judge()
+        except Broken as e:
+            self._broken(str(e), index, option)
             return None
         number = self.seen[key] = len(self.seen)
         self.parent.append(index)
@@ -185,8 +251,11 @@ class _Search:
         self.rest.append(rest)
         if rest:
             self.endings.add(_ending(self.world))
-        self.queue.append((number, save(self.world)))
+        self.queue.append((number, saved))
         return number
+
+    def _broken(self, bad: str, index: int, option: Option) -> None:
+        self.laws.setdefault(bad.translate(_NO_DIGITS), Finding(bad, (*self._path(index), option)))
 
     def _path(self, index: int) -> tuple[Option, ...]:
         found = []
@@ -213,6 +282,15 @@ class _Search:
             self.laws[law] = Finding(law, self._path(stuck[0]))
 
 
+_ENDS = frozenset(("off", "cut", "kill c", "kill o"))
+"""What takes a daemon, or the engine, with all that it has read."""
+
+
+def _queue_of(option: Option) -> Key:
+    _, n, listener, stream = option.choice
+    return Key(int(n), listener, Stream(stream))
+
+
 # The same breach by other nodes, or with other names, is no news.
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 
@@ -234,6 +312,7 @@ def story(scene: Scene, finding: Finding) -> Iterator[str]:
         yield _name(world, option.choice)
         with contextlib.suppress(Broken):
             world.take(option)
+            world.judge()
         yield from (f"      {x}" for x in lines)
         lines.clear()
     yield f"=> {finding.law}"

@@ -36,6 +36,8 @@ class JudgedWorld(World):
         addresses: of each node's present life.
         recovered: (node, its boot, filesystem, life): whom a living node has started without.
         adopted: links that a daemon found at its start, by node: they need no lock.
+        lied: lives of whom somebody has said that they are off, and who are not. What they write is lost, and no
+            protocol can help it (law 11); but they must not go on among the others (law 9).
     """
 
     def __init__(self, size: int, *, two_node: bool) -> None:
@@ -43,6 +45,7 @@ class JudgedWorld(World):
         self.addresses: dict[Life, str] = {}
         self.recovered: set[tuple[int, str, str, Life]] = set()
         self.adopted: dict[int, frozenset[tuple[str, str]]] = {}
+        self.lied: set[Life] = set()
 
     def power_on(self, number: int, *, singleton: bool = False) -> None:
         life = Life(number, f"boot{self.nodes[number].boots + 1}")
@@ -55,8 +58,8 @@ class JudgedWorld(World):
         return Life(number, self.nodes[number].boot)
 
     def writers(self) -> list[SimNode]:
-        """Nodes that can write to the filesystem."""
-        return [n for n in self.nodes.values() if n.power and n.mounts.get(FS)]
+        """Nodes that can write to the filesystem, and may."""
+        return [n for n in self.nodes.values() if n.power and n.mounts.get(FS) and self.life(n.number) not in self.lied]
 
     def linked(self, node: SimNode) -> set[int]:
         """Numbers that the node links in it."""

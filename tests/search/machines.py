@@ -10,6 +10,7 @@
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -20,10 +21,12 @@ from libo2cb.events import Log
 from o2cb_controld import actions as o2do
 from o2cb_controld import events as o2ev
 from o2cb_controld import mind as o2mind
+from o2cb_controld.state import State as O2State
 from ocfs2_controld import actions as ocdo
 from ocfs2_controld import events as ocev
 from ocfs2_controld import mind as ocmind
 from ocfs2_controld.state import Settings
+from ocfs2_controld.state import State as OcState
 from protocol import ordering
 from protocol.client import Mount
 from protocol.frozen import FrozenMap
@@ -46,7 +49,7 @@ class Complete:
     local: bool
 
 
-_QUIET = (Log, ocdo.Ready, ocdo.WatchProcess, ocdo.SayOrdering, ocdo.KeepLock, ocdo.DropLock)
+_QUIET = (Log, ocdo.Ready, ocdo.WatchProcess, ocdo.KeepRefs, ocdo.SayOrdering, ocdo.KeepLock, ocdo.DropLock)
 _QUIET_O2 = (Log, o2do.Ready, o2do.NotReady, o2do.WakeAt, o2do.Say)
 """Actions that nobody else can see, or that go into a queue that dies with their daemon."""
 
@@ -59,6 +62,7 @@ class Machines(JudgedWorld):
         fuse: after how many calls the daemon of node `doomed` is killed.
         silent: since it was set, ocfs2_controlds have done nothing that anybody else can see.
         runs: how many ocfs2_controlds each node has had.
+        lasting: states of minds that are kept for ever, by their ids.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -70,6 +74,8 @@ class Machines(JudgedWorld):
         self.doomed = 0
         self.silent = False
         self.begun = False
+        self._steps: dict[tuple[object, ...], tuple[object, ...]] = {}
+        self.lasting: dict[int, object] = {}
 
     def _pid(self) -> int:
         return 0
@@ -134,9 +140,30 @@ class Machines(JudgedWorld):
         node = self.nodes[number]
         if node.o2cb is None:
             return
-        node.o2cb, todo = o2mind.step(node.o2cb, inf if isinstance(event, o2ev.Tick) else 0.0, event)
+        node.o2cb, todo = self._o2cb_step(node.o2cb, event)
         node.o2cb_todo.extend(todo)
         self._hush(node)
+
+    # A mind is a pure function, and a search asks it the same again and again: each answer is kept, with the question,
+    # whose objects so keep their ids.
+
+    def _o2cb_step(self, state: O2State, event: o2ev.MindEvent) -> tuple[O2State, Sequence[o2do.Action]]:
+        key = id(state), event
+        known: Any = self._steps.get(key)
+        if known is None:
+            known = o2mind.step(state, inf if isinstance(event, o2ev.Tick) else 0.0, event)
+            self._steps[key] = (*known, state)
+            self.lasting[id(known[0])] = known[0]
+        return known[0], known[1]
+
+    def _ocfs2_step(self, state: OcState, taken: list[ocev.Event]) -> tuple[OcState, Sequence[ocdo.Action]]:
+        key = id(state), *[(e.sender, id(e.envelope)) if isinstance(e, ocev.Heard) else e for e in taken]
+        known: Any = self._steps.get(key)
+        if known is None:
+            known = ocmind.step(state, self.now, taken)
+            self._steps[key] = (*known, state, taken)
+            self.lasting[id(known[0])] = known[0]
+        return known[0], known[1]
 
     def _hush(self, node: SimNode) -> None:
         """Let o2cb_controld do what nobody else can see; all of it where it acts in one go."""
@@ -154,7 +181,7 @@ class Machines(JudgedWorld):
             if not node.ocfs2_todo:
                 taken, node.ocfs2_inbox = node.ocfs2_inbox, []
                 # A step of the mind is told at most one grant: as in the daemon, the descriptor is kept by the event.
-                node.ocfs2, todo = ocmind.step(state, self.now, taken)
+                node.ocfs2, todo = self._ocfs2_step(state, taken)
                 node.ocfs2_todo.extend(todo)
             while node.ocfs2_todo and self.nodes[number] is node:
                 if careful and not isinstance(node.ocfs2_todo[0], _QUIET):

@@ -22,6 +22,7 @@ class Budget(NamedTuple):
         client: a client whose MOUNT waits dies.
         grace: a daemon is away, or owes an answer, for longer than the grace time.
         unreceived: a node that goes takes the last messages that only it has read with it.
+        lie: an operator acknowledges a fence, and the node is on all the same.
     """
 
     off: int = 0
@@ -36,6 +37,7 @@ class Budget(NamedTuple):
     client: int = 0
     grace: int = 0
     unreceived: int = 0
+    lie: int = 0
 
     def spend(self, name: str) -> "Budget":
         """One less of it."""

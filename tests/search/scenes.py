@@ -97,9 +97,45 @@ GROUPS = (
     Scene("group3-join-cut", "n2 mounts, n3 is cut off", 3, Budget(mount=1, cut=1), (1, 3), victims=(2, 3)),
     Scene("group3-join-c-killed", "n3 mounts, a daemon is killed", 3, Budget(mount=1, kill_c=1), (1, 2)),
     Scene("group3-return", "a node dies and comes back", 3, Budget(off=1, back=1), (1, 2, 3)),
+    Scene(
+        "group4-quorum",
+        "of four nodes three do at once what they can; two of these die, and one comes back: quorum goes and comes",
+        4,
+        Budget(off=2, back=1),
+        (1,),
+        quick=frozenset((2, 3, 4)),
+        victims=(3, 4),
+    ),
+    Scene(
+        "group3-cut-lie",
+        "n3 is cut off, and said to be off while it writes; n2 does at once what it can",
+        3,
+        Budget(cut=1, lie=1),
+        (1, 2, 3),
+        quick=frozenset((2,)),
+        victims=(3,),
+    ),
+    Scene(
+        "group3-join-lost-words",
+        "n3 mounts and is cut off, with and without what was said last; n2 does at once what it can",
+        3,
+        Budget(mount=1, cut=1, unreceived=1),
+        (1, 2),
+        quick=frozenset((2,)),
+        victims=(3,),
+    ),
 )
 
-SCENES: Mapping[str, Scene] = {s.name: s for s in (*ORDERING, *GROUPS)}
+_LARGE = (
+    *("ordering-return-join", "ordering-return-o-killed", "ordering-return-c-killed"),
+    *("group3-cut", "group3-cut-lie", "group3-join-cut", "group3-join-lost-words"),
+    *("group3-join-c-killed", "group3-return"),
+)
+"""What takes minutes, or was never searched to its end: after all others, with the time that these leave."""
+
+SCENES: Mapping[str, Scene] = {
+    s.name: s for s in sorted((*ORDERING, *GROUPS), key=lambda s: _LARGE.index(s.name) if s.name in _LARGE else -1)
+}
 
 SHORT = (
     "ordering-death",

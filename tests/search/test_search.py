@@ -9,6 +9,7 @@ from o2cb_controld import changes
 from ocfs2_controld import groupwork
 from ocfs2_controld.state import State
 from protocol.group import Group, Phase
+from tests.beside import Job
 from tests.search.explore import Finding, search, story
 from tests.search.scene import Scene
 from tests.search.scenes import SCENES, SHORT
@@ -27,7 +28,13 @@ def test_no_state_of_a_small_world_breaks_a_law_and_each_has_a_way_to_rest(name:
     assert result.rests
 
 
-@pytest.mark.parametrize("name", ["group2-join-leave", "group2-c-killed", "group2-death", "group3-death"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("group2-join", "group2-join-leave", "group2-give-up", "group2-c-killed", "group2-grace", "group2-expelled"),
+        *("group2-death", "group2-return", "group3-death"),
+    ],
+)
 def test_the_reduction_loses_no_state_of_rest(name: str) -> None:
     scene = SCENES[name]
     whole = search(replace(scene, reduced=False), 50_000)
@@ -42,6 +49,15 @@ def test_two_searches_find_the_same_states() -> None:
     assert (one.states, one.steps, one.rests, one.endings) == (two.states, two.steps, two.rests, two.endings)
 
 
+@pytest.mark.slow
+@pytest.mark.beside("search")
+def test_every_world_as_far_as_four_minutes_go(beside: Job) -> None:
+    """In the background, while other tests run: how far it came is shown at the end."""
+    assert beside.wait() == 0, beside.said()
+    assert f"{len(SCENES)} worlds" in beside.said()
+    assert beside.said().rstrip().endswith("0 laws broken")
+
+
 def test_a_search_that_is_cut_off_says_so() -> None:
     result = search(SCENES["group2-death"], 50)
     assert not result.closed
@@ -54,6 +70,18 @@ def test_a_start_that_does_not_wait_for_fencing_is_found(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(groupwork, "_may_start", may_start)
     assert "law 11" in _first("group3-cut")
+
+
+def test_a_start_without_quorum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = groupwork._may_start
+
+    def may_start(state: State, g: Group) -> bool:
+        ring = state.channel.ring
+        blind = replace(state, engine=replace(state.engine, up=True, quorate=True, ring=ring))
+        return ring is not None and real(blind, g)
+
+    monkeypatch.setattr(groupwork, "_may_start", may_start)
+    assert "law 6" in _first("group3-cut-one-side")
 
 
 def test_a_removal_that_does_not_look_at_the_links_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class SearchWorld(Machines):
             if found is None:
                 return
             self.take(found)
+            self.judge()
         raise AssertionError("the first state is not at rest")
 
     # what can happen
@@ -64,6 +65,8 @@ class SearchWorld(Machines):
         yield from mine
         for i, (actor, _) in enumerate(self.fences):
             yield Option(("fence", str(actor), str(i)))
+            if self.budget.lie and self.nodes[self.fences[i][1]].power:
+                yield Option(("lie", str(actor), str(i)), False, "lie")
         for n, node in self.nodes.items():
             if node.power and node.ocfs2 is None:
                 yield Option(("start c", str(n)))
@@ -154,6 +157,11 @@ class SearchWorld(Machines):
             return choice[2] == OCFS2
         return choice[0] in {"ocfs2 reads", "mount", "umount", "start c", "look c"}
 
+    def shown(self, number: int) -> list[tuple[str, bool, object]]:
+        """What the laws look at from other nodes, of the mind of this one."""
+        state = self.nodes[number].ocfs2
+        return [(fs, x.running, x.started) for fs, x in state.locals.items()] if state is not None else []
+
     def take(self, option: Option) -> bool:
         """Let it happen.
 
@@ -161,7 +169,7 @@ class SearchWorld(Machines):
             Whether it could: a fuse may be longer than the step that it was set for.
 
         Raises:
-            Broken: a law does not hold afterwards.
+            Broken: a law does not hold at one of its deeds. What must hold in a state is `judge`'s.
         """
         choice = option.choice
         if option.spends:
@@ -182,7 +190,6 @@ class SearchWorld(Machines):
         else:
             self._take(choice)
         self.tidy()
-        self.judge()
         return True
 
     def _take(self, choice: Choice) -> None:
@@ -210,6 +217,8 @@ class SearchWorld(Machines):
                 self.start_ocfs2(int(me))
             case ("fence", _, i):
                 self.fence_done(int(i), ok=True)
+            case ("lie", _, i):
+                self._lie(int(i))
             case ("mount", me):
                 self.client(int(me), FS)
             case ("umount", me):
@@ -246,6 +255,12 @@ class SearchWorld(Machines):
         for n, node in self.nodes.items():
             while n not in self.scene.full and node.to_ocfs2 and node.ocfs2 is not None:
                 self._ocfs2_reads(node)
+
+    def _lie(self, index: int) -> None:
+        """Somebody says that a node is off, who has not looked."""
+        actor, target = self.fences.pop(index)
+        self.lied.add(self.life(target))
+        self.ocfs2(actor, ocev.FenceDone(target, True, "an operator says so"))
 
     def _hang_up(self, number: int, *, mounts: bool) -> None:
         for connection, client in list(self.nodes[number].clients.items()):
@@ -284,6 +299,7 @@ class SearchWorld(Machines):
                 here = {x for x in node.kernel.links if x in self.adopted.get(node.number, frozenset())}
                 self.adopted[node.number] = frozenset(here)
         self.recovered = {x for x in self.recovered if self.nodes[x[0]].power and self.nodes[x[0]].boot == x[1]}
+        self.lied = {x for x in self.lied if self.nodes[x.node].power and self.life(x.node) == x}
 
     # rest
 
