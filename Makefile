@@ -1,7 +1,8 @@
 # make demo    a cluster of several nodes on this machine, with its stories
-# make check   lint, types and the quick tests: no root, a few minutes
+# make demo-kernel  the race on a real kernel, in QEMU: needs root and Debian
+# make check   lint, types, the quick tests and a short form of each proof: no root, less than five minutes
 # make test    everything that this machine can run; as root on Debian it installs what it needs, and asks first
-# make long    what takes minutes of real daemons: kill -9 at call sites, a soak, the mutations
+# make long    what takes longer still
 # make bench   timings beside their floor, as JSON
 # make clean   removes .venv and all that was made
 
@@ -9,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test long check bench clean venv lint system
+.PHONY: demo demo-kernel kernel test long check bench clean venv lint system
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -17,6 +18,12 @@ STAMP := .venv/.installed
 PACKAGES := protocol libo2cb o2cb_controld ocfs2_controld
 # What a real test needs of Debian: the clients that our users have, and the tool that stops a daemon at a system call.
 DEBIAN := ocfs2-tools strace
+# What those clients need where the kernel lacks OCFS2: a shim, compiled in the test, and private namespaces.
+DEBIAN += gcc libc6-dev util-linux
+# What a real kernel needs: QEMU, an initrd, the compiler of the module for tests.
+DEBIAN += qemu-system-x86 busybox-static kmod gcc-12 xz-utils iproute2
+# What a real cluster needs: corosync, which brings the libraries that we load, and namespaces to run it in.
+DEBIAN += corosync iproute2 util-linux hostname
 
 venv: $(STAMP)
 
@@ -35,14 +42,21 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	@$(BIN)/python -m tests.demo
 
+demo-kernel: system kernel
+	@$(BIN)/python -m tests.real.vm demo
+
+# The kernel of the guests and the module for tests, in a cache outside the checkout; nothing of it is installed.
+kernel: $(STAMP) system
+	@$(BIN)/python -m tests.real.vm fetch || echo "Going on without a real kernel; tests that need one are skipped."
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 check: lint
-	$(BIN)/pytest -m 'not slow and not process' \
-	  $(wildcard tests/unit tests/kernel tests/engine tests/transcripts tests/simulation)
+	$(BIN)/pytest -m '(not slow and not process and not long) or short' \
+	  $(wildcard tests/unit tests/kernel tests/engine tests/transcripts tests/simulation tests/search tests/mutation tests/process)
 
 system:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -53,10 +67,10 @@ system:
 	  tests/install-debian $(DEBIAN) || { [ $$? = 3 ] && echo "Going on without them; tests that need them are skipped, each with its reason."; }; \
 	else echo "Not Debian: what needs $(DEBIAN) runs only where you have installed them."; fi
 
-test: system lint
+test: system kernel lint
 	$(BIN)/pytest -m 'not long'
 
-long: system
+long: system kernel
 	$(BIN)/pytest -m long
 
 bench: $(STAMP)
