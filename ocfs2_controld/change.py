@@ -48,10 +48,15 @@ def name_of(statements: Iterable[Statement]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def in_doubt(here: Iterable[int], configured: Iterable[int]) -> bool:
-    """Whether the configured nodes that are not here could have a quorum among themselves."""
+def in_doubt(here: Iterable[int], configured: Iterable[int], *, two_node: bool = False) -> bool:
+    """Whether the configured nodes that are not here could have a quorum among themselves.
+
+    With two_node either of two has one alone. A and B have nothing mounted and are cut apart: both would mount F as its
+    first, and neither would know of the other.
+    """
     every = set(configured)
-    return 2 * len(every - set(here)) > len(every)
+    absent = len(every - set(here))
+    return absent > 0 if two_node else 2 * absent > len(every)
 
 
 def _newest(s: Statement) -> StartName:

@@ -20,6 +20,7 @@ from protocol.group import (
     Claim,
     Expel,
     Fenced,
+    Goodbye,
     Group,
     GroupTable,
     Identify,
@@ -113,9 +114,11 @@ def _halt_groups_of(t: Turn, node: int, cause: str) -> None:
 
 def ring_changed(t: Turn, event: ChannelRing) -> None:
     """The ring under the channel: the totem callback."""
-    configured = [n.number for n in t.state.engine.nodes]
+    # Who has said goodbye is in no group, and cannot come to one without being seen here again.
+    engine = t.state.engine
+    configured = [n.number for n in engine.nodes if n.number not in t.state.clean]
     channel = t.state.channel
-    doubt = channel.doubt or in_doubt(event.nodes, configured)
+    doubt = channel.doubt or in_doubt(event.nodes, configured, two_node=engine.two_node)
     early = channel.early if channel.ring is None else EMPTY
     _put(t, ring=event.ring, expelled=frozenset(), doubt=doubt)
     _collect(t)
@@ -270,6 +273,7 @@ def _complete(t: Turn) -> None:
         table=outcome.table,
         present=FrozenMap(present),
         spoke=t.state.spoke.merge(dict.fromkeys(present, view.ring)),
+        clean=t.state.clean - set(present),
         away=FrozenMap(away),
     )
     lives = [str(p.life) for p in present.values()]
@@ -375,6 +379,8 @@ def _tagged(t: Turn, sender: ViewMember, change: str | None, word: TaggedWord) -
         t.dirty.update(t.state.locals)
         if sender == t.state.member:
             t.put(standing=word.identity)
+    if isinstance(word, Goodbye):
+        t.put(clean=t.state.clean | {sender.node})
     if channel.ring is None:
         return
     after = apply(table, channel.ring, present.life, word)

@@ -57,7 +57,7 @@ class Volumes(Protocol):
     """The mount table by UUID."""
 
     def mounts(self) -> FrozenMap[str, tuple[str, ...]]:
-        """UUID to mount points.
+        """UUID to mount points; without local volumes, which one node mounts alone and which need no group.
 
         Raises:
             O2cbError: the table cannot be read. It is not to be taken for empty.
@@ -102,12 +102,16 @@ class SandboxVolumes:
 
     def __init__(self, table: SandboxMounts) -> None:
         self._table = table
+        self._local: dict[DeviceId, bool] = {}
         self.watch = table.watch
         self.close = table.close
 
     def mounts(self) -> FrozenMap[str, tuple[str, ...]]:
-        """UUID to mount points."""
-        return _by_uuid((e.uuid, e.mount_point) for e in self._table.entries())
+        """UUID to mount points, without local volumes."""
+        entries = self._table.entries()
+        known = self._local
+        self._local = {e.identity: known[e.identity] if e.identity in known else _is_local(e.device) for e in entries}
+        return _by_uuid((e.uuid, e.mount_point) for e in entries if not self._local[e.identity])
 
     def sources(self) -> FrozenMap[str, tuple[str, str]]:
         """UUID to device path and label."""
@@ -164,7 +168,7 @@ class KernelVolumes:
         self._changed: Callable[[], None] = lambda: None
 
     def mounts(self) -> FrozenMap[str, tuple[str, ...]]:
-        """UUID to mount points; without the mounts whose device does not answer."""
+        """UUID to mount points; without local volumes, and without the mounts whose device does not answer."""
         table = self._table.mounts()
         for gone in self._known.keys() - {m.device for m in table}:
             del self._known[gone]  # another volume may be behind that number next time
@@ -228,7 +232,7 @@ class KernelVolumes:
     def _read(self, path: str) -> Future[str]:
         answer: Future[str] = Future()
         threading.Thread(
-            target=lambda: answer.set_result(_uuid_of(path)), name=f"superblock {path}", daemon=True
+            target=lambda: answer.set_result(_uuid_of(path, clustered=True)), name=f"superblock {path}", daemon=True
         ).start()
         return answer
 
@@ -245,9 +249,18 @@ def volumes_of(table: KernelMounts | SandboxMounts) -> Volumes:
     return SandboxVolumes(table) if isinstance(table, SandboxMounts) else KernelVolumes(table)
 
 
-def _uuid_of(path: str) -> str:
-    """The UUID of the volume at a path; empty when there is none."""
+def _uuid_of(path: str, *, clustered: bool = False) -> str:
+    """The UUID of the volume at a path; empty when there is none, or none that is wanted."""
     try:
-        return read_superblock(path).uuid
+        volume = read_superblock(path)
     except O2cbError:
         return ""
+    return "" if clustered and volume.local else volume.uuid
+
+
+def _is_local(path: str) -> bool:
+    """Whether one node mounts the volume at a path alone."""
+    try:
+        return read_superblock(path).local
+    except O2cbError:
+        return False

@@ -5,11 +5,16 @@ Law 17: whatever waits longer than five seconds names what it waits for, in stat
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
+from libo2cb.wording import shown
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
-from ocfs2_controld.table import needs_fence
+from ocfs2_controld.table import lost_lives, needs_fence
 from protocol.group import NOBODY, Group, Phase
 from protocol.identity import Life
+
+UNHEARD: Final = "pcmk"
+"""The cluster stack with which Debian's programs do not say MOUNT, where libdlm has version 6 (docs/clients.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +248,14 @@ def waiting_since(state: State) -> Iterator[float]:
     if state.channel.change is None or not state.engine.up:
         yield state.channel.since
     yield from (fence.since for fence in state.fences.values())
-    if state.table is not None and any(g.lost for g in state.table.groups.values()):
+    if state.table is not None and lost_lives(state.table):
         yield state.channel.since
     for local in state.locals.values():
         if local.usage is not Usage.USED:
             yield local.since
         elif local.stopped_at is not None:
             yield local.stopped_at
+    yield from state.strays.values()
 
 
 def waits(state: State, now: float) -> tuple[Wait, ...]:
@@ -266,4 +272,10 @@ def waits(state: State, now: float) -> tuple[Wait, ...]:
             found.append(Wait(f"fencing of {named(state, life)}", since, why, do, "", life.node))
     for fs, local in sorted(state.locals.items()):
         found.extend(_usage_waits(state, fs, local, now))
+    for fs, since in sorted(state.strays.items()):
+        # Without `fs`: status would pass over it for what else is the matter with the group that others have of it.
+        points = ", ".join(shown(point) for point in state.mounts.get(fs, ()))
+        why = f"{fs} is mounted, and no client has asked for it: other nodes do not hear when this node dies"
+        do = f"umount it, and mount it by a client that asks; with the stack {UNHEARD} mount.ocfs2 may ask nobody"
+        found.append(Wait(f"the group of the mount on {points}", since, why, do))
     return tuple(found)

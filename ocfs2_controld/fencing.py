@@ -230,8 +230,9 @@ def _follow(t: Turn, life: Life, fence: Fence, asked: tuple[Life, ...]) -> None:
 
 
 def _busy(t: Turn, besides: Life | None = None) -> set[int]:
-    """Nodes on which a device acts: one at a time, over the whole cluster."""
-    here = {x.node for x, f in t.state.fences.items() if f.phase is FencePhase.RUNNING and x != besides}
+    """Nodes on which a device acts, one at a time over the whole cluster, or has acted: all are about to hear of it."""
+    acting = (FencePhase.RUNNING, FencePhase.DONE)
+    here = {x.node for x, f in t.state.fences.items() if f.phase in acting and x != besides}
     begun = t.state.table.begun if t.state.table is not None else {}
     return here | {x.node for x in begun if _elsewhere(t.state, x)}
 

@@ -275,6 +275,17 @@ def _mount_table(t: Turn, event: MountTable) -> None:
             happen(Happening.MOUNT_GONE, Call(t, fs))
 
 
+def _find_strays(t: Turn) -> None:
+    """Mounts whose clients asked nobody: no other node links this one for them, and their death here is unheard of.
+
+    Only once the kernel was read: until then what an earlier run of this daemon had granted looks the same.
+    """
+    state = t.state
+    alone = state.mounts.keys() - state.locals.keys() if state.found else frozenset()
+    if alone != state.strays.keys():
+        t.put(strays=FrozenMap({fs: state.strays.get(fs, t.now) for fs in sorted(alone)}))
+
+
 def _process_ended(t: Turn, event: ProcessEnded) -> None:
     for fs, local in t.state.locals.items():
         for name, service in local.services.items():
@@ -304,6 +315,8 @@ def _settle(t: Turn, events: Sequence[Event]) -> None:
         channel.settle_outs(t)
         groupwork.settle_service(t)
         _readiness(t)
+        if t.state.strays or any(isinstance(event, MountTable | KernelFound) for event in events):
+            _find_strays(t)
         if any(isinstance(event, Tick) for event in events):
             _name_waits(t)
     _flush(t)
@@ -346,6 +359,8 @@ def _lost_for_good(t: Turn) -> None:
     """PROCDOWN followed by the node's leaving the engine loses the life; so does silence for the grace time (law 8)."""
     state = t.state
     if not state.complete or state.table is None:
+        return
+    if not state.away:  # since when each daemon is away that some group names
         return
     away = sorted({x for g in state.table.groups.values() for x in g.away})
     lowest = state.actor == state.engine.local
@@ -408,12 +423,7 @@ def next_wake(state: State, now: float) -> float | None:
 
 def _wakes(state: State, now: float) -> Iterator[float]:
     grace = state.settings.grace_seconds
-    for local in state.locals.values():
-        yield from (x for x in (local.deadline, local.check_at, local.retry_at) if x is not None)
-        if local.owed_since is not None:
-            yield local.owed_since + grace
-        if local.usage is Usage.RELEASING and state.table is None:
-            yield local.since + channel.DEVICE_SECONDS
+    yield from _wakes_of_locals(state)
     if state.view is not None and state.channel.change is None:
         yield state.channel.since + grace
     for fence in state.fences.values():
@@ -427,3 +437,18 @@ def _wakes(state: State, now: float) -> Iterator[float]:
         # Looked at again in the same rhythm, for the reason may have changed.
         patience = state.settings.naming_seconds
         yield since + patience * max(1, (now - since) // patience + 1)
+
+
+def _wakes_of_locals(state: State) -> Iterator[float]:
+    # Asked after each step, and most have nothing due: no more than a test for each.
+    for local in state.locals.values():
+        if local.deadline is not None:
+            yield local.deadline
+        if local.check_at is not None:
+            yield local.check_at
+        if local.retry_at is not None:
+            yield local.retry_at
+        if local.owed_since is not None:
+            yield local.owed_since + state.settings.grace_seconds
+        if local.usage is Usage.RELEASING and state.table is None:
+            yield local.since + channel.DEVICE_SECONDS

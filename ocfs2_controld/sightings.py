@@ -35,5 +35,6 @@ class Sightings:
         if state.table is not self._table:
             self._table = state.table
             groups = state.table.groups if state.table is not None else EMPTY
-            asked = ((fs, x) for fs, g in groups.items() for x in (*g.queue, *((g.joiner,) if g.joiner else ())))
+            joining = [(fs, g) for fs, g in groups.items() if g.queue or g.joiner]
+            asked = [(fs, x) for fs, g in joining for x in (*g.queue, g.joiner) if x is not None]
             self.joiners = {key: self.joiners.get(key, now) for key in asked}

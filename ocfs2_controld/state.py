@@ -353,6 +353,9 @@ class Out:
     daemon: bool
 
 
+_NO_GROUP, _IDLE = Group(), Local()
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Everything that the mind knows.
@@ -369,10 +372,12 @@ class State:
         said: our words of this change that have not come back yet.
         locals: filesystems of this node, by UUID.
         mounts: the mount table, by UUID.
+        strays: what it shows and no client has asked for here, by UUID: since when.
         sessions: client connections.
         locks: our side of the ordering protocol.
         fences: fencings under way here.
         outs: nodes that have to go.
+        clean: nodes whose daemon has said goodbye, and that have not come back since.
         service: the service lock: True held, False refused or not asked, None asked.
         service_at: when to ask for the service lock again, after it was refused.
         out: why this node was put out; None while it is not.
@@ -395,10 +400,12 @@ class State:
     said: frozenset[Word] = frozenset()
     locals: FrozenMap[str, Local] = EMPTY
     mounts: FrozenMap[str, tuple[str, ...]] = EMPTY
+    strays: FrozenMap[str, float] = EMPTY
     sessions: FrozenMap[int, Session] = EMPTY
     locks: Locks = field(default_factory=Locks)
     fences: FrozenMap[Life, Fence] = EMPTY
     outs: FrozenMap[int, Out] = EMPTY
+    clean: frozenset[int] = frozenset()
     service: bool | None = False
     service_at: float = 0.0
     out: str | None = None
@@ -470,11 +477,11 @@ class State:
 
     def group(self, fs: str) -> Group:
         """A group of the table; an empty one when there is none."""
-        return (self.table.groups.get(fs) if self.table else None) or Group()
+        return self.table.groups.get(fs, _NO_GROUP) if self.table is not None else _NO_GROUP
 
     def local(self, fs: str) -> Local:
         """A filesystem of this node; an idle one when it is not known."""
-        return self.locals.get(fs) or Local()
+        return self.locals.get(fs, _IDLE)
 
 
 class Turn:

@@ -13,6 +13,8 @@ A phase is left when everybody who owes an answer in it has given one; `advance`
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import Enum, auto
+from itertools import chain
+from operator import attrgetter
 from typing import TypeAlias
 
 from libo2cb.machine import Move, Table
@@ -43,6 +45,7 @@ from protocol.identity import UNKNOWN_BOOT, Life, Ring
 TaggedWord: TypeAlias = GroupWord | Fenced | FenceBegun | FenceFailed | Lost | Identify | Goodbye
 """A word that is said in a change."""
 Rule: TypeAlias = Callable[[Group, Life, TaggedWord], Group]
+_LOST = attrgetter("lost")
 MOST_GROUPS = 2048
 """Groups of a cluster; a MOUNT that would make one more is refused. With 254 members each they fit a statement."""
 
@@ -277,10 +280,15 @@ def bound(table: GroupTable, life: Life) -> bool:
     return any(life in g.members or (life == g.joiner and g.phase is not Phase.LOCK) for g in groups)
 
 
+def lost_lives(table: GroupTable) -> set[Life]:
+    """Lives that some group has lost, fenced or not. Asked in each step of all groups, of which hardly any has."""
+    return set(chain.from_iterable(map(_LOST, table.groups.values())))
+
+
 def needs_fence(table: GroupTable) -> tuple[Life, ...]:
     """Lives that some group's START waits for, and that nobody has fenced yet; sorted."""
-    lost = {x for g in table.groups.values() for x in g.lost}
-    return tuple(sorted(lost - set(table.fenced)))
+    lost = lost_lives(table)
+    return tuple(sorted(lost - set(table.fenced))) if lost else ()
 
 
 def proven_dead(life: Life) -> tuple[Life, ...]:
@@ -297,10 +305,17 @@ def settled(table: GroupTable) -> GroupTable:
     groups = table.groups
     if any(g.idle for g in groups.values()):
         groups = FrozenMap({fs: g for fs, g in groups.items() if not g.idle})
-    lost = {x for g in groups.values() for x in g.lost}
+    return _asked_for(replace(table, groups=groups))
+
+
+def _asked_for(table: GroupTable) -> GroupTable:
+    """The table with such fences only as somebody still asks for."""
+    if not table.fenced and not table.begun:
+        return table
+    lost = lost_lives(table)
     fenced = tuple(x for x in table.fenced if x in lost or x in table.unseen)
     begun = FrozenMap({x: by for x, by in table.begun.items() if x in lost and x not in fenced})
-    return replace(table, groups=groups, fenced=fenced, begun=begun)
+    return replace(table, fenced=fenced, begun=begun)
 
 
 def _told(table: GroupTable, ring: Ring, fs: str, sender: Life, word: TaggedWord) -> GroupTable:
@@ -317,7 +332,7 @@ def _told(table: GroupTable, ring: Ring, fs: str, sender: Life, word: TaggedWord
         return table
     return replace(
         table,
-        groups=table.groups.put(fs, new),
+        groups=table.groups.without(fs) if new.idle else table.groups.put(fs, new),
         newest=max(table.newest, new.made),
         named=max(table.named, new.start),
     )
@@ -350,7 +365,7 @@ def apply(table: GroupTable, ring: Ring, sender: Life, word: TaggedWord) -> Grou
             return table
         case Fenced():
             dead = [x for x in proven_dead(word.life) if x not in table.fenced]
-            asked = {x for g in table.groups.values() for x in g.lost} | set(table.unseen)
+            asked = lost_lives(table) | set(table.unseen)
             known = tuple(sorted({*table.fenced, *(x for x in dead if x in asked)}))
             if known == table.fenced:
                 return table
@@ -367,4 +382,4 @@ def apply(table: GroupTable, ring: Ring, sender: Life, word: TaggedWord) -> Grou
                     table = _told(table, ring, fs, sender, word)
         case _:
             table = _told(table, ring, word.fs, sender, word)
-    return table if table is before else settled(table)
+    return table if table is before else _asked_for(table)

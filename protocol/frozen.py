@@ -1,14 +1,18 @@
 """An immutable mapping: states and messages hold one, compare by value and can be hashed."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, TypeVar, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
+D = TypeVar("D")
 
 
 class FrozenMap(Mapping[K, V]):
     """A mapping that never changes. `put`, `without` and `merge` give a new one.
+
+    A mind looks through all its groups in each step, so looking through one costs what a dict's own views cost, and not
+    the several calls an item of those that Mapping would make.
 
     Args:
         items: copied.
@@ -20,6 +24,14 @@ class FrozenMap(Mapping[K, V]):
         self._items: dict[K, V] = dict(items or {})
         self._hash: int | None = None
 
+    @classmethod
+    def _of(cls, items: dict[K, V]) -> "FrozenMap[K, V]":
+        """A map that takes this dict for its own: nobody else may have it."""
+        made = cls.__new__(cls)
+        made._items = items  # noqa: SLF001 (one of this class)
+        made._hash = None  # noqa: SLF001 (likewise)
+        return made
+
     def __getitem__(self, key: K) -> V:
         return self._items[key]
 
@@ -28,6 +40,29 @@ class FrozenMap(Mapping[K, V]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._items
+
+    @overload
+    def get(self, key: K, /) -> V | None: ...
+    @overload
+    def get(self, key: K, /, default: V | D) -> V | D: ...
+    def get(self, key: K, /, default: V | D | None = None) -> V | D | None:
+        """The value under a key, or the default."""
+        return self._items.get(key, default)
+
+    def keys(self) -> KeysView[K]:
+        """The keys."""
+        return self._items.keys()
+
+    def values(self) -> ValuesView[V]:
+        """The values."""
+        return self._items.values()
+
+    def items(self) -> ItemsView[K, V]:
+        """Keys with their values."""
+        return self._items.items()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FrozenMap) and self._items == other._items
@@ -42,17 +77,21 @@ class FrozenMap(Mapping[K, V]):
 
     def put(self, key: K, value: V) -> "FrozenMap[K, V]":
         """This map, with this value under this key."""
-        return self.merge({key: value})
+        items = self._items.copy()
+        items[key] = value
+        return self._of(items)
 
     def merge(self, items: Mapping[K, V]) -> "FrozenMap[K, V]":
         """This map, with these items in place of its own."""
-        return FrozenMap({**self._items, **items})
+        return self._of({**self._items, **items})
 
     def without(self, key: K) -> "FrozenMap[K, V]":
         """This map without this key, which it need not have."""
         if key not in self._items:
             return self
-        return FrozenMap({k: v for k, v in self._items.items() if k != key})
+        items = self._items.copy()
+        del items[key]
+        return self._of(items)
 
 
 EMPTY: FrozenMap[Any, Any] = FrozenMap()

@@ -135,6 +135,14 @@ class OldWorld(Told):
         except Broken as broken:
             self._write_down(broken)
 
+    def judge(self) -> None:
+        """What must hold in a state: what was broken by a deed stays so, and is written down once."""
+        try:
+            super().judge()
+        except Broken as broken:
+            if not any(breach.startswith(f"{str(broken).partition(':')[0]} (") for breach in self.breaches):
+                self._write_down(broken)
+
     def _write_down(self, broken: Broken) -> None:
         law = str(broken).partition(":")[0]
         if law not in MEANING:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from libo2cb.errors import ConfigurationError, KernelRefusal, ServiceUnavailable
 from libo2cb.inotify import DirectoryWatch
+from libo2cb.kernel.home import SandboxHome
 from libo2cb.mount_port import Busy, DeviceId, DeviceKind, Mount, NoDevice, identify
 from libo2cb.processes import Process
 from libo2cb.sandbox.mount_journal import CLEAR, MOUNT, UMOUNT, MountJournal
@@ -80,7 +81,8 @@ class SandboxMounts:
     """The mount table of the node that lives in a directory.
 
     Args:
-        directory: where the table lies; made when it is missing. The journal lies in log/ beside it.
+        directory: where the table lies; made when it is missing. The journal lies in log/ beside it, and the node's
+            tree in kernel/.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -101,19 +103,35 @@ class SandboxMounts:
         """All mounts, in order of mounting."""
         return [Mount(e.identity, e.mount_point, FSTYPE, e.device) for e in self._read().mounts]
 
-    def enter(self, device: str, mount_point: str, uuid: str) -> None:
+    def enter(self, device: str, mount_point: str, uuid: str, *, clustered: bool = False) -> None:
         """Mount: put the volume into the table.
+
+        Args:
+            device: path of the volume.
+            mount_point: where.
+            uuid: of the volume.
+            clustered: mount it as a kernel with links does, which looks for the region of the volume first.
 
         Raises:
             NoDevice: the path leads to no device or image.
-            KernelRefusal: EBUSY, something is mounted there.
+            KernelRefusal: EBUSY, something is mounted there; EINVAL, no region stands for it.
         """
         entry = SandboxMount(uuid, device, mount_point, os.getpid(), identify(device))
         with self._change() as table:
+            error = None
             if any(e.mount_point == mount_point for e in table.mounts):
                 error = KernelRefusal(
                     "mount", mount_point, errnos.EBUSY, why="something is mounted there", do="unmount it first"
                 )
+            elif clustered and not self._region_stands(uuid):
+                error = KernelRefusal(
+                    "mount",
+                    mount_point,
+                    errnos.EINVAL,
+                    why=f"no heartbeat region {uuid} stands in this node's tree",
+                    do="mount it with mount.ocfs2, which asks ocfs2_controld for one; if it did, mount again",
+                )
+            if error is not None:
                 verbosef(Scope.OCFS2, "mount", device, mount_point, FSTYPE, result=error)
                 raise error
             self._journal.append(MOUNT, uuid, mount_point)
@@ -219,6 +237,10 @@ class SandboxMounts:
                 self._loop.remove_reader(self._watch.fileno())
             self._watch.close()
         self._watch = self._loop = None
+
+    def _region_stands(self, uuid: str) -> bool:
+        clusters = SandboxHome(self.directory.parent).tree
+        return any((cluster / "heartbeat" / uuid).is_dir() for cluster in clusters.glob("*"))
 
     def _read(self) -> _Table:
         path = self.directory / TABLE

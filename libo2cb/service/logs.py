@@ -10,6 +10,7 @@ the events, lines are dropped, counted, and the count is logged as soon as there
 
 import json
 import os
+import re
 import select
 import threading
 import time
@@ -30,6 +31,9 @@ _ORDINARY_LINE: Final = 1024
 _BATCH_BYTES: Final = 64 << 10
 _BASE: Final = ("time", "mono", "boot", "node", "daemon", "incarnation", "event", "level")
 _SEVERITY: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+_PLAIN: Final = re.compile(r'[^ "=\[\]\\]+').fullmatch
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 Fields = MutableMapping[str, Any]
 
@@ -195,7 +199,7 @@ class Logger:
             _Sink(self._writer),
             processors=[self._stamp, self._keep, self._render],
             wrapper_class=structlog.BoundLogger,
-        )
+        ).bind()  # once: the lazy logger would be bound anew for each line
 
     @property
     def dropped(self) -> int:
@@ -257,7 +261,7 @@ class Logger:
         if self._human:
             line: bytes = fields["line"]
             return line
-        return json.dumps(fields, separators=(",", ":")).encode("ascii") + b"\n"
+        return _json(fields).encode("ascii") + b"\n"
 
 
 class _Sink:
@@ -280,7 +284,7 @@ def _shown(value: Field) -> str:
             return "yes" if value else "no"
         case list():
             return f"[{' '.join(_shown(each) for each in value)}]"
-        case str() if value and value.isprintable() and not set(value) & set(' "=[]\\'):
+        case str() if _PLAIN(value) and value.isprintable():
             return value
         case str():
             # Strangers' bytes get here (device names, programs): nothing in them ends the line or moves a cursor.

@@ -322,10 +322,20 @@ def _fenced(config: Config, node: str, *, sure: bool) -> int:
     for life in lives:
         message = client.Fenced(node, life)
         answer = ask(OCFS2, config.sockets.clients, server_uids(config), message)
-        if answer.code:
+        if answer.code and _is_lost(config, node, life):
             raise Failure(f"ocfs2_controld does not take the word for {node}: {answer.text}")
     print(f"{node} counts as fenced; {groups or 'mounts'} may go on. See: {COMMAND} -I")  # noqa: T201 (the answer)
     return 0
+
+
+def _is_lost(config: Config, node: str, life: str) -> bool:
+    """Whether a life is still to be fenced, as far as can be known.
+
+    A life of n2 is lost, and one that nobody has seen. The word for the latter was taken for both, and when that for
+    the former comes nothing waits for it any more: its refusal is no failure.
+    """
+    report = common.ask_for(Ocfs2Report, config, REPORT_TIMEOUT)
+    return isinstance(report, Silent) or life in _lost_lives(report, node)
 
 
 def _all_lost(report: Ocfs2Report) -> list[Lost]:

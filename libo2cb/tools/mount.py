@@ -138,7 +138,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> None:
     attach = (
         partial(_sandbox_mount, SandboxMounts(home / "mounts"), device, directory, volume)
         if home
-        else partial(kernel_mount, device, directory, _with_stack(how, volume))
+        else partial(kernel_mount, device, directory, with_stack(how, volume))
     )
     if volume.local:
         attach()
@@ -148,9 +148,9 @@ def _run(options: argparse.Namespace, signals: Signals) -> None:
         common.say(COMMAND, f"{device} ({volume.label or volume.uuid}) is mounted on {directory}")
 
 
-def _with_stack(how: MountOptions, volume: Superblock) -> MountOptions:
-    """The options with which the kernel checks that volume and running stack fit."""
-    return how if volume.local else MountOptions(how.flags, (*how.data, f"cluster_stack={volume.stack}"))
+def with_stack(how: MountOptions, volume: Superblock) -> MountOptions:
+    """The options with which the kernel checks that volume and running stack fit, as Debian's helper says them."""
+    return MountOptions(how.flags, (*how.data, "heartbeat=none" if volume.local else f"cluster_stack={volume.stack}"))
 
 
 def _refuse_twice(config: Config, device: str, directory: str) -> None:
@@ -232,7 +232,8 @@ def kernel_mount(device: str, directory: str, how: MountOptions) -> None:
         KernelRefusal: with the kernel's errno.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    data = os.fsencode(",".join(how.data))
+    # NULL is "no options"; an empty text is options without a heartbeat mode, which the kernel refuses with EINVAL.
+    data = os.fsencode(",".join(how.data)) or None
     if libc.mount(os.fsencode(device), os.fsencode(directory), b"ocfs2", ctypes.c_ulong(how.flags), data) == 0:
         return
     code = ctypes.get_errno()
@@ -246,7 +247,7 @@ def _sandbox_mount(table: SandboxMounts, device: str, directory: str, volume: Su
         KernelRefusal: as the kernel would.
     """
     try:
-        table.enter(device, directory, volume.uuid)
+        table.enter(device, directory, volume.uuid, clustered=not volume.local)
     except NoDevice as error:
         raise KernelRefusal("mount", f"{device} on {directory}", error.errno) from error
 

@@ -353,6 +353,27 @@ MUTATIONS: tuple[Mutation, ...] = (
         "set()",
     ),
     _m(
+        "no-doubt-of-two-nodes",
+        "rule doubt",
+        CHANGE,
+        "    return absent > 0 if two_node else 2 * absent > len(every)\n",
+        "    return 2 * absent > len(every)\n",
+    ),
+    _m(
+        "a-joiner-is-reset",
+        "rule requeue",
+        CHANGE,
+        "        elif claims[x].inside is Inside.MEMBER:\n",
+        "        else:\n",
+    ),
+    _m(
+        "a-newcomer-may-expel",
+        "law 13",
+        CHANNEL,
+        "    if _settled(t.state, word.member) and not _settled(t.state, sender):\n",
+        "    if False:\n",
+    ),
+    _m(
         "a-first-mounter-does-not-wait",
         "rule first",
         TABLE,

@@ -116,6 +116,25 @@ def test_a_mount_goes_on_while_its_daemon_is_dead(up: Up) -> None:
     n2.group(vm, members=["n2"], links=[2])
 
 
+def test_a_mount_comes_too_late_for_the_daemon_that_answered_it(up: Up) -> None:
+    """The successor finds a region whose device nobody uses, and leaves. Then mount(2) comes, and no region stands."""
+    lab = up(1)
+    n1, vm = lab["n1"], lab.volume("vm")
+    mount = n1.begin_mount(vm, "/vm", {PAUSE: "after-status"})
+    mount.stopped()
+    n1.kill(OCFS2)
+    n1.mark()
+    n1.start(OCFS2)
+    n1.event(OCFS2, "left", fs=vm.uuid)
+    n1.until_ocfs2("no region stands", lambda r: r.live_regions == 0)
+    os.killpg(mount.process.pid, signal.SIGCONT)
+    assert mount.wait() == 32
+    assert "EINVAL" in mount.said()
+    assert n1.mounts.entries() == []
+    n1.mount(vm, "/vm")
+    n1.group(vm, members=["n1"], links=[1], mount_points=["/vm"])
+
+
 @pytest.mark.parametrize("first", DAEMONS)
 def test_both_are_killed_under_a_mount(up: Up, first: Daemon) -> None:
     lab = up(1)

@@ -128,7 +128,7 @@ GROUPS = (
 
 _LARGE = (
     *("ordering-return-join", "ordering-return-o-killed", "ordering-return-c-killed"),
-    *("group3-cut", "group3-cut-lie", "group3-join-cut", "group3-join-lost-words"),
+    *("group3-cut", "group3-join-cut", "group3-join-lost-words"),
     *("group3-join-c-killed", "group3-return"),
 )
 """What takes minutes, or was never searched to its end: after all others, with the time that these leave."""

@@ -31,8 +31,9 @@ def test_no_state_of_a_small_world_breaks_a_law_and_each_has_a_way_to_rest(name:
 @pytest.mark.parametrize(
     "name",
     [
-        *("group2-join", "group2-join-leave", "group2-give-up", "group2-c-killed", "group2-grace", "group2-expelled"),
-        *("group2-death", "group2-return", "group3-death"),
+        *("group2-join", "group2-join-leave", "group2-give-up", "group2-c-killed", "group2-expelled"),
+        *("group2-death", "group3-death"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("group2-grace", "group2-return")),
     ],
 )
 def test_the_reduction_loses_no_state_of_rest(name: str) -> None:
@@ -72,6 +73,7 @@ def test_a_start_that_does_not_wait_for_fencing_is_found(monkeypatch: pytest.Mon
     assert "law 11" in _first("group3-cut")
 
 
+@pytest.mark.slow
 def test_a_start_without_quorum_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = groupwork._may_start
 

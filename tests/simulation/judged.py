@@ -59,6 +59,7 @@ class Judged(World):
         self.made: set[tuple[Life, str, str]] = set()
         self.link_of: dict[tuple[Life, str, int], str] = {}
         self.acting: dict[Life, set[tuple[int, int]]] = {}
+        self.given_up: set[str] = set()
         self.fallen: dict[Life, tuple[float, object]] = {}
         self.quorate: dict[int, bool] = {}
         self.tally = Tally()
@@ -95,7 +96,8 @@ class Judged(World):
         super().start_ocfs2(number)
 
     def kill_ocfs2(self, number: int) -> None:
-        self.fallen[self.life(number)] = (self.now, self.engine.engines[number].ring)
+        if str(self.life(number)) not in self.given_up:
+            self.fallen[self.life(number)] = (self.now, self.engine.engines[number].ring)
         self._untaken.pop(number, None)
         super().kill_ocfs2(number)
 
@@ -193,6 +195,7 @@ class Judged(World):
         assert isinstance(members, list)
         assert isinstance(lost, list)
         self.made.add((self.life(node.number), fs, str(fields["start"])))
+        self.given_up.difference_update(map(str, members))
         for name in members:
             old = self.link_of.get((self.life(node.number), fs, int(str(name).partition("/")[0])), name)
             if old != name:
@@ -232,7 +235,11 @@ class Judged(World):
                 raise Broken(f"law 7: n{node.number} finishes START {start}, which n{other.number} has not made")
 
     def _judge_loss(self, node: SimNode, name: str) -> None:
-        """Law 8: A's daemon dies, A does not: for the grace time nobody may take A for lost."""
+        """Law 8: A's daemon dies, A does not: for the grace time nobody may take A for lost.
+
+        Unless it was lost before: A was cut off, and its fence is under way. A's next daemon hears of that as news.
+        """
+        self.given_up.add(name)
         for life, (since, ring) in self.fallen.items():
             if str(life) != name or not self.nodes[life.node].power or self.life(life.node) != life:
                 continue

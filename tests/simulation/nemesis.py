@@ -39,7 +39,8 @@ class Run(Plotter):
         self.steps = steps
         self.decisions: list[Decision] = []
         self.story: list[str] = []
-        self.size = size or r.choices(range(2, 9), (3, 8, 5, 3, 1, 1, 1))[0]
+        drawn = r.choices(range(2, 9), (3, 8, 5, 3, 1, 1, 1))[0]
+        self.size = size or drawn  # drawn in any case: a replay, which gives it, draws the rest alike
         self.world = Judged(
             self.size,
             recorded=recorded,

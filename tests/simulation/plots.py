@@ -19,6 +19,8 @@ PATIENCE = 150
 """Steps for which a change is followed until it comes to the phase that is wanted."""
 MOUNTED = 4
 """Nodes on which a filesystem is mounted at first, at most."""
+STALLED = 30
+"""Times that time passes while a daemon stands still, at most."""
 BURST = (1, 2, 2, 3, 3, 5)
 WALKS = (0, 0, 0, 1, 2, 4, 8, 16, 32)
 CLIENTS = ("mount", "umount", "client dies", "fence", "time")
@@ -358,6 +360,25 @@ class Plotter(ABC):
                 self.fault("heal")
                 self.walk(self.random.choice(WALKS))
 
+    def stall(self) -> None:
+        """A daemon stands still, and owes what the others wait for, until they go on without it."""
+        n, other = self.somebody(), self.somebody()
+        self.fault("pause", n, OCFS2)
+        if self.chance(0.5):
+            self.begin_change(self.random.choice(self.filesystems))
+        elif other != n:
+            self.fault("kill", other, OCFS2)
+            self.walk(self.random.choice(WALKS))
+            self.fault("start", other, OCFS2)
+        end = self.world.now + self.world.grace + self.random.choice((1.0, 4.0, 40.0))
+        for _ in range(STALLED):
+            if self.world.now >= end:
+                break
+            self.until(lambda: not self.world.choices())
+            self.pass_time(min(5.0, end - self.world.now))
+        if self.chance(0.7):
+            self.fault("go on", n, OCFS2)
+
     def squeeze(self) -> None:
         """The kernel refuses while members change."""
         fs = self.random.choice(self.filesystems)
@@ -382,6 +403,7 @@ PLOTS: tuple[Callable[[Plotter], None], ...] = (
     Plotter.reboot,
     Plotter.majorities,
     Plotter.halves,
+    Plotter.stall,
     Plotter.squeeze,
 )
 

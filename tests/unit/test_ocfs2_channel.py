@@ -14,6 +14,8 @@ from libo2cb.engine.port import (
     Members,
     Reason,
 )
+from libo2cb.events import Event as Logged
+from libo2cb.events import Log
 from ocfs2_controld import actions as do
 from ocfs2_controld import groupwork, mind
 from ocfs2_controld.events import Call, Event, Garbled, Heard, KernelFound, MountTable, OrderingUp
@@ -163,6 +165,19 @@ def test_a_link_goes_by_its_life_and_not_by_its_name() -> None:
     assert [(a.call, a.number) for a in turn.actions if isinstance(a, do.CallKernel)] == [(Call.UNLINK, 2)]
 
 
+def test_what_runs_by_an_elder_start_is_stopped_before_it_starts_anew() -> None:
+    # Whatever has put the group into RECOVER, n1 runs it by a START that is over: it stops, and makes this one.
+    group = Group(members=(A,), phase=Phase.RECOVER, start=StartName(OLD, 2))
+    running_by = Local(Usage.USED, region=True, links=FrozenMap({1: A}), running=True, started=StartName(OLD, 1))
+    state = replace(running(), table=GroupTable(groups=FrozenMap({F: group})), locals=FrozenMap({F: running_by}))
+    turn = Turn(state, 0.0)
+    groupwork.settle(turn, F)
+    said = [a.event for a in turn.actions if isinstance(a, Log)]
+    assert said[:2] == [Logged.GROUP_STOPPED, Logged.GROUP_STARTED]
+    assert turn.state.local(F).started == group.start
+    assert Started(F, group.start) in turn.words
+
+
 OTHER = "protocol 2.0 is not ours, 1.0"
 
 
@@ -185,6 +200,21 @@ def test_who_has_a_table_puts_out_whom_it_does_not_understand() -> None:
     assert not any(isinstance(a, do.Exit) for a in done)
     _, done = told(running(), Garbled(ViewMember(1, 101), OTHER), Garbled(ViewMember(9, 109), OTHER))
     assert not spoken(done), "neither itself, nor who is not there"
+
+
+def test_a_newcomer_cannot_put_out_who_has_a_table() -> None:
+    # n3's daemon is started anew, of a build that understands nobody, and wants n2 out. n1 and n2 have a table.
+    new = ViewMember(3, 999)
+    now = View(OLD, (ViewMember(1, 101), ViewMember(2, 102), new))
+    left = ChannelMembers((member(1), member(2)), (), ((member(3), Reason.PROCDOWN),))
+    members = (member(1), member(2), ChannelMember(3, 999))
+    state, _ = told(running(), left, ChannelMembers(members, ((members[2], Reason.JOIN),), ()))
+    assert state.view == now
+    expelled = Envelope(None, (Expel(now, ViewMember(2, 102), "it says what cannot be understood"),))
+    state, _ = told(state, Heard(new, expelled))
+    assert not state.channel.expelled
+    state, _ = told(state, Heard(ViewMember(1, 101), expelled))
+    assert state.channel.expelled == {ViewMember(2, 102)}, "who has a table may"
 
 
 def test_what_the_engine_says_of_its_configuration_is_kept() -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from libo2cb.events import Event, Log
 from libo2cb.service.report import Group, Ocfs2Report, dump, parse
 from libo2cb.tools.screens import status
 from libo2cb.tools.verdict import Facts as Both
@@ -12,6 +13,7 @@ from ocfs2_controld.report import Facts, build, life_text
 from ocfs2_controld.sightings import Sightings
 from ocfs2_controld.state import FencingKind
 from protocol.identity import Life
+from tests.simulation.desk import Desk
 from tests.simulation.world import World, uuid
 
 STARTED = 1_700_000_000.0
@@ -290,6 +292,57 @@ def test_with_manual_fencing_nobody_acts_and_no_try_is_counted() -> None:
     (lost,) = only(report(world, 1)).lost
     assert (lost.by, lost.attempts, lost.next_try) == (None, 0, None)
     assert any("--fenced n2" in (w.do or "") for w in report(world, 1).waits)
+
+
+STRAY = "the group of the mount on /mnt/a"
+
+
+def stray() -> Desk:
+    """n1 has mounted F by a client that asked nobody; n2 has it by one that did."""
+    desk = Desk(2)
+    desk.client(2, "F")
+    desk.settle()
+    desk.mounted("/mnt/a")
+    return desk
+
+
+def test_a_mount_whose_client_asked_nobody_is_told_after_five_seconds_until_it_is_gone() -> None:
+    desk = stray()
+    desk.wait(4)
+    assert report(desk, 1).waits == ()
+    desk.wait(2)
+    (wait,) = report(desk, 1).waits
+    assert wait.what == STRAY
+    assert uuid("F") in wait.why
+    assert [(it.verdict, it.head) for it in findings(Both(ocfs2=report(desk, 1)))] == [
+        (Verdict.ACTION, f"{STRAY} waits")
+    ]
+    logged = [a for a in desk.done if isinstance(a, Log) and a.event is Event.WAITING]
+    assert [(a.level, dict(a.fields)["what"]) for a in logged] == [("warning", STRAY)]
+    desk.mounted()
+    assert report(desk, 1).waits == ()
+    assert not desk.state.strays
+
+
+def test_a_mount_that_is_asked_for_after_all_is_no_stray() -> None:
+    desk = stray()
+    desk.wait(6)
+    caller = desk.call()
+    caller.mount()
+    desk.settle()
+    assert caller.codes == [0]
+    assert not desk.state.strays
+
+
+def test_the_mounts_of_an_earlier_run_are_no_strays_and_one_that_asked_nobody_still_is() -> None:
+    desk = stray()
+    desk.client(1, "G")
+    desk.settle()
+    desk.kill_ocfs2(1)
+    desk.start_ocfs2(1)
+    desk.settle()
+    assert list(desk.state.strays) == [uuid("F")]
+    assert list(desk.state.locals) == [uuid("G")]
 
 
 def test_what_the_shell_counts_is_passed_on(mounted: World) -> None:

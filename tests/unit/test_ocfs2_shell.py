@@ -24,7 +24,13 @@ from libo2cb.processes import Process
 from libo2cb.sandbox import power
 from libo2cb.service.server import Connection, RecordServer
 from libo2cb.service.threads import MOST_IDLE, in_thread
-from libo2cb.superblock import read_superblock
+from libo2cb.superblock import (
+    INCOMPAT_CLUSTER_INFO,
+    INCOMPAT_LOCAL_MOUNT,
+    INCOMPAT_USERSPACE_STACK,
+    SIGNATURE,
+    read_superblock,
+)
 from ocfs2_controld import clients as clients_module
 from ocfs2_controld import devices
 from ocfs2_controld import events as told
@@ -201,6 +207,34 @@ def test_a_table_of_devices_is_told_by_the_superblocks(volume: Path, tmp_path: P
     volumes.mounts()
     table.found.extend(mounts)
     assert volumes.mounts() == FrozenMap()
+
+
+def test_a_local_volume_needs_no_group_and_is_not_told(volume: Path, tmp_path: Path) -> None:
+    local = tmp_path / "local.img"
+    local.write_bytes(made_local(volume.read_bytes()))
+    assert read_superblock(local).local
+    found = [Mount(identify(str(path)), f"/{path.stem}", "ocfs2", str(path)) for path in (volume, local)]
+    uuid = read_superblock(volume).uuid
+    mine = FrozenMap({uuid: (f"/{volume.stem}",)})
+    assert KernelVolumes(Table(*found)).mounts() == mine
+    table = SandboxMounts(tmp_path / "mounts")
+    for mount in found:
+        table.enter(mount.source, mount.mount_point, read_superblock(mount.source).uuid)
+    volumes = SandboxVolumes(table)
+    assert volumes.mounts() == mine
+    table.leave("/local")
+    local.write_bytes(volume.read_bytes())
+    assert volumes.mounts() == mine
+    table.enter(str(local), "/local", uuid)
+    assert volumes.mounts() == FrozenMap({uuid: (f"/{volume.stem}", "/local")}), "it is another volume by now"
+
+
+def made_local(image: bytes) -> bytes:
+    """The image as tunefs.ocfs2 -M local leaves it: its incompatible features say so."""
+    at = image.index(SIGNATURE) + 0xE0
+    features = int.from_bytes(image[at : at + 4], "little")
+    features = features & ~(INCOMPAT_USERSPACE_STACK | INCOMPAT_CLUSTER_INFO) | INCOMPAT_LOCAL_MOUNT
+    return image[:at] + features.to_bytes(4, "little") + image[at + 4 :]
 
 
 def test_a_device_that_does_not_answer_holds_up_no_other(

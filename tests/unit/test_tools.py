@@ -5,11 +5,13 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,9 @@ from libo2cb.report_client import Unanswered, ask_report, server_uids
 from libo2cb.sandbox.homes import NodeHome
 from libo2cb.sandbox.refs import SandboxRefs
 from libo2cb.service.report import Lost, O2cbReport, Ocfs2Report
+from libo2cb.superblock import read_superblock
 from libo2cb.tools import common, hb_ctl, mount_options, screens, umount
-from libo2cb.tools.mount import kernel_mount
+from libo2cb.tools.mount import kernel_mount, with_stack
 from libo2cb.tools.mount_options import MountOptions
 from libo2cb.tools.verdict import Facts
 from libo2cb.tools.waiting import Waiting
@@ -232,6 +235,28 @@ def test_a_life_that_nobody_has_seen_is_acknowledged_without_a_boot_id(node: Nod
     node.tells(Facts(samples.o2cb(), samples.ocfs2(groups=(), unfenced=(lost,)))).start()
     assert run(node, "--fenced", "n 3", "--yes-i-am-sure") == 0
     assert node.seen[-1] == client.Fenced("n 3", "")
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_two_lives_of_a_node_are_one_word_of_an_operator(
+    node: Node, capsys: pytest.CaptureFixture[str], *, settled: bool
+) -> None:
+    """The word for the first settles the second too, as the daemon's next report shows; the second word is refused."""
+    lives = Lost(name="n3", number=3, life="3/unknown"), Lost(name="n3", number=3, life=f"3/{samples.BOOT}")
+    node.tells(Facts(samples.o2cb(), samples.ocfs2(groups=(), unfenced=lives))).start()
+
+    def heard() -> None:
+        if len(node.words()) == 1:
+            left = tuple(lost.model_copy(update={"fenced": True}) for lost in lives) if settled else lives
+            node.tells(Facts(samples.o2cb(), samples.ocfs2(groups=(), unfenced=left)))
+        else:
+            node.script.others["FENCED"] = (errno.ENOENT, "No group waits for a fence of n3")
+
+    node.script.on["FENCED"] = heard
+    assert run(node, "--fenced", "n3", "--yes-i-am-sure") == (0 if settled else 1)
+    assert node.words() == ["FENCED", "FENCED"]
+    said = capsys.readouterr()
+    assert "n3 counts as fenced" in said.out if settled else "No group waits" in said.err
 
 
 @pytest.mark.parametrize(("typed", "sent"), [("n3\noff\n", True), ("n3\ny\n", False), ("yes\noff\n", False)])
@@ -502,6 +527,42 @@ def test_a_daemon_that_does_not_take_the_result_changes_nothing_about_the_mount(
     assert code == 0
     assert "demo is mounted on /srv/demo, and the daemon will find that by itself" in said
     assert len(node.mounts.mounts()) == 1
+
+
+def test_a_region_that_went_after_the_answer_fails_the_mount_as_on_a_real_kernel(node: Node) -> None:
+    """The daemon answers 0 and dies; its successor finds a region that nobody uses, and leaves; then mount(2) comes."""
+    node.script.region = False
+    node.start()
+    code, said = ended(mounting(node, image(node), "/srv/demo"))
+    assert code == 32
+    assert f"EINVAL (Invalid argument): no heartbeat region {UUID} stands in this node's tree" in said
+    assert node.seen[-1] == client.MountResult("ocfs2", UUID, errno.EINVAL, "ocfs2")
+    assert node.mounts.mounts() == []
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.parametrize(("data", "argument"), [((), "NULL"), (("acl", "data=ordered"), '"acl,data=ordered"')])
+def test_mount2_without_options_gets_none_and_not_an_empty_text(data: tuple[str, ...], argument: str) -> None:
+    """On a real kernel an empty text is EINVAL: it is options that name no heartbeat mode."""
+    script = (
+        "from libo2cb.errors import KernelRefusal\n"
+        "from libo2cb.tools.mount import MountOptions, kernel_mount\n"
+        f"try: kernel_mount('/nowhere', '/nowhere either', MountOptions(0, {data!r}))\n"
+        "except KernelRefusal: pass\n"
+    )
+    trace = ["strace", "-f", "-qq", "-e", "trace=mount"]
+    done = subprocess.run(
+        [*trace, sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=IMAGE.parents[2]
+    )
+    assert f'mount("/nowhere", "/nowhere either", "ocfs2", 0, {argument})' in done.stderr
+
+
+def test_the_kernel_is_told_the_stack_and_of_a_local_volume_that_nothing_beats(node: Node) -> None:
+    clustered = read_superblock(image(node))
+    local = replace(clustered, stack="", cluster="")
+    how = MountOptions(1, ("acl",))
+    assert with_stack(how, clustered) == MountOptions(1, ("acl", "cluster_stack=cman"))
+    assert with_stack(how, local) == MountOptions(1, ("acl", "heartbeat=none"))
 
 
 def test_mount2_reports_the_kernels_errno() -> None:

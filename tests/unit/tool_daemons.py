@@ -31,6 +31,7 @@ class Script:
         mount: answer to MOUNT; None holds it until `release`.
         others: answers to other words, by word; (0, "OK") unless said.
         on: called on the daemon's thread before a word is answered.
+        region: whether a region stands for a filesystem since its MOUNT.
     """
 
     o2cb: O2cbReport | str | None = None
@@ -38,6 +39,7 @@ class Script:
     mount: Answer | None = (0, "OK")
     others: dict[str, Answer] = field(default_factory=dict)
     on: dict[str, Callable[[], None]] = field(default_factory=dict)
+    region: bool = True
 
 
 class Node:
@@ -117,6 +119,13 @@ command = ["/bin/true"]
         """The words that came, REPORTs left out."""
         return [message.word for message in self.seen if message.word != "REPORT"]
 
+    def make_region(self, fs: str) -> None:
+        """What stands in the kernel when a MOUNT is answered 0."""
+        if "demo" not in self.kernel.clusters():
+            self.kernel.create_cluster("demo")
+        if fs not in self.kernel.regions("demo"):
+            self.kernel.create_region("demo", fs)
+
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         servers = [
@@ -156,6 +165,8 @@ class _Handler:
             self.node.changed.notify_all()
         if act := script.on.get(message.word):
             act()
+        if isinstance(message, client.Mount) and script.region:
+            self.node.make_region(message.uuid)
         match message:
             case client.Report():
                 report = script.ocfs2 if self.ocfs2 else script.o2cb

@@ -218,15 +218,38 @@ class KernelIsRecord(Rule):
     From trees, mount tables and lives alone. A link is needed while both ends have the filesystem in their mount table
     and the linked life goes on and is not said to be fenced (a false word about that is law 11's). A node is needed
     while it is a member of the node's last told membership, at the address that its life has, and something is mounted
-    or a region stands. Nor does the local node go while a region stands. Judged by law 8: the same, when it is
-    the other end's daemon that is down. Judged elsewhere: that no state file is written (process tests).
+    or a region stands. An rmdir that was under way when the membership came is let pass: it began with NODE_UNWANTED,
+    and has met no queue since. Nor does the local node go while a region stands. Judged by
+    law 8: the same, when it is the other end's daemon that is down. Judged elsewhere: that no state file is written
+    (process tests).
     """
 
     law = 5
     title = "nothing live is torn down; the kernel is the record"
 
     def hears(self) -> Mapping[Key, Hearing]:
-        return {(Source.KERNEL, Kernel.UNLINK): self.unlink, (Source.KERNEL, Kernel.REMOVE_NODE): self.remove}
+        self._under_way: set[tuple[str, int]] = set()
+        return {
+            (Source.KERNEL, Kernel.UNLINK): self.unlink,
+            (Source.KERNEL, Kernel.REMOVE_NODE): self.remove,
+            (Source.DAEMON, Event.NODE_UNWANTED): self.unwanted,
+            (Source.DAEMON, Event.CHANGE_QUEUED): self.settled,
+            (Source.DAEMON, Event.NODE_MADE): self.settled,
+            (Source.DAEMON, Event.STARTING): self.starting,
+        }
+
+    def unwanted(self, fact: Fact) -> Iterator[Breach]:
+        self._under_way.add((fact.node or "", fact.number("number")))
+        return iter(())
+
+    def settled(self, fact: Fact) -> Iterator[Breach]:
+        self._under_way.discard((fact.node or "", fact.number("number")))
+        return iter(())
+
+    def starting(self, fact: Fact) -> Iterator[Breach]:
+        if fact.daemon == O2CB:
+            self._under_way = {key for key in self._under_way if key[0] != fact.node}
+        return iter(())
 
     def unlink(self, fact: Fact) -> Iterator[Breach]:
         node = self.world.node(fact.node or "")
@@ -248,6 +271,9 @@ class KernelIsRecord(Rule):
             yield self.breach(
                 f"{node.name} removes itself while regions stand: {', '.join(sorted(node.regions))}", fact.order
             )
+        if (node.name, it.number) in self._under_way:
+            self._under_way.discard((node.name, it.number))
+            return
         daemon = node.daemons.get(O2CB)
         told = daemon.told if daemon else None
         peer = self.world.by_number.get(it.number)

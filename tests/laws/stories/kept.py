@@ -4,7 +4,7 @@ from libo2cb.events import Event
 from tests.laws.history import O2CB, OCFS2, Engine, Kernel, Process
 from tests.laws.stories.cluster import SECOND, F, G, Story, Telling, mounted_pair, mounted_three
 from tests.laws.stories.life import mount_waits_aloud, ready_with_queue, resets_itself
-from tests.laws.stories.ordering import classic_pair
+from tests.laws.stories.ordering import back_while_its_rmdir_is_under_way, classic_pair
 
 
 def death_and_recovery() -> Story:
@@ -546,4 +546,5 @@ KEEPS: tuple[Telling, ...] = (
     joiner_behind,
     newcomer_that_fits_nobody,
     put_out_with_nothing_mounted,
+    back_while_its_rmdir_is_under_way,
 )

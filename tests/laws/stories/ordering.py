@@ -199,6 +199,57 @@ def removes_itself() -> Story:
     return s
 
 
+def removes_a_member_whose_removal_was_queued() -> Story:
+    """n3 leaves, its removal is queued, and it is back: nothing is under way any more that could be excused."""
+    s = Story()
+    s.cluster(1, 2, 3)
+    s.mount_all(1, 2)
+    s.told(1, 1, 2, left=(3,))
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=3)
+    s.say("n1", O2CB, Event.CHANGE_QUEUED, number=3, name="n3", links=[], cause="ocfs2_controld holds its lock")
+    s.told(1, 1, 2, 3)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=3, name="n3", address="10.0.0.3", port=7777)
+    s.rmdir(1, 3)
+    return s
+
+
+def removes_a_member_twice() -> Story:
+    """The first rmdir was under way when n3 came back; the second was begun after it."""
+    s = back_while_its_rmdir_is_under_way()
+    s.rmdir(1, 3)
+    return s
+
+
+def removes_a_member_that_was_made_anew() -> Story:
+    """n1's rmdir was under way, and cannot be the one that comes after n3 was made."""
+    s = Story()
+    s.cluster(1, 2)
+    s.mount_all(1, 2)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=3)
+    s.boot(3)
+    s.told(1, 1, 2, 3)
+    s.make(1, 3)
+    s.say("n1", O2CB, Event.NODE_MADE, number=3, name="n3", address="10.0.0.3", port=7777)
+    s.rmdir(1, 3)
+    return s
+
+
+def back_while_its_rmdir_is_under_way() -> Story:
+    """n3 leaves, and is back while n1's rmdir runs: that goes through, and n3 is made again. No law is broken."""
+    s = Story()
+    s.cluster(1, 2, 3)
+    s.mount_all(1, 2)
+    s.told(1, 1, 2, left=(3,))
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=3)
+    s.told(1, 1, 2, 3)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=3, name="n3", address="10.0.0.3", port=7777)
+    s.rmdir(1, 3)
+    s.say("n1", O2CB, Event.NODE_REMOVED, number=3, name="n3", address="10.0.0.3", port=7777)
+    s.make(1, 3)
+    s.say("n1", O2CB, Event.NODE_MADE, number=3, name="n3", address="10.0.0.3", port=7777)
+    return s
+
+
 BREAKS: dict[int, tuple[Telling, ...]] = {
     1: (
         rmdir_under_link,
@@ -217,6 +268,13 @@ BREAKS: dict[int, tuple[Telling, ...]] = {
         ebusy_refused_as_internal,
     ),
     4: (link_to_strange_address, new_life_on_old_address, old_address_stays),
-    5: (restart_tears_down, restart_removes_member, removes_itself),
+    5: (
+        restart_tears_down,
+        restart_removes_member,
+        removes_itself,
+        removes_a_member_whose_removal_was_queued,
+        removes_a_member_twice,
+        removes_a_member_that_was_made_anew,
+    ),
 }
 """By law: stories that break it."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from protocol.framing import RECORD
-from tests.process.lab import Volume
+from tests.process.lab import OCFS2, Volume
 from tests.real.clients.kernel import Deed
 from tests.real.clients.lab import Client, ClientNode, Ran
 
@@ -84,6 +84,11 @@ class Scene:
         """Wait until no group is left, and write that down."""
         self.node.unused()
         self._lines.append("= no group, no region")
+
+    def unheard(self, point: str) -> None:
+        """Wait until the daemon warns of a mount that nobody has asked it for, and write that down."""
+        line = self.node.event(OCFS2, "waiting", what=f"the group of the mount on {point}")
+        self._lines.append(f"= {line['level']}: {line['what']}: {line['cause']}")
 
     def check(self) -> None:
         """Compare with what is expected.

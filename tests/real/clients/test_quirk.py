@@ -157,6 +157,8 @@ def test_pcmk_with_a_dlm(lab: ClientLab, node: ClientNode, text: str | None, maj
         else:
             scene.note("our daemon has heard nothing")
             scene.unused()
+            if mounted:
+                scene.unheard(a)
         if mounted:
             scene.unmount(a)
         scene.unused()

@@ -70,7 +70,6 @@ class Settings:
         transport: udpu forms a ring within 0.3 s, knet needs a second more.
         token: milliseconds until a lost token is noticed; a death is seen about twice as late.
         two_node: two nodes, each a quorum alone, without waiting for the other at start.
-        shutdown_timeout: milliseconds for which a question for the shutdown waits for answers.
         quorum, system: further lines of these sections.
     """
 
@@ -78,7 +77,6 @@ class Settings:
     transport: Transport = "udpu"
     token: int = 300
     two_node: bool = False
-    shutdown_timeout: int = 5000
     quorum: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
 
@@ -101,7 +99,6 @@ def configuration(members: Iterable[Member], settings: Settings) -> str:
         lines += ["  two_node: 1", "  wait_for_all: 0"]
     lines += [*(f"  {line}" for line in settings.quorum), "}"]
     lines += ["system {", "  move_to_root_cgroup: no", *(f"  {line}" for line in settings.system), "}"]
-    lines += ["cfg {", f"  shutdown_timeout: {settings.shutdown_timeout}", "}"]
     lines += ["logging {", "  to_stderr: no", "  to_syslog: no", "  to_logfile: yes", "  timestamp: hires"]
     lines += ["  logfile: /var/log/corosync/corosync.log", "}"]
     return "".join(f"{line}\n" for line in lines)

@@ -4,6 +4,7 @@ The volume is labelled cman. Nobody has configured a DLM, so mount(2) of it ends
 """
 
 import subprocess
+from contextlib import ExitStack
 from errno import EPERM
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,15 @@ def _hide() -> None:
         _do("mount", "--bind", str(real / name), str(STACK / name))
 
 
+def _clean(device: str) -> None:
+    """Leave nothing behind that keeps the next scene from unloading modules."""
+    if Path("/run/stack").is_dir():
+        _do("umount", "-R", str(STACK))
+        _do("umount", "/run/stack")
+        Path("/run/stack").rmdir()
+    _do("losetup", "-d", device)
+
+
 def _do(*command: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, (command, done)
@@ -66,9 +76,10 @@ def debian_mounts(regions: str, callbacks: str) -> None:
         regions: linking or stock.
         callbacks: shown or hidden: whether the client sees dlm_recover_callback_support.
     """
-    with RealLab.up(2, SETTINGS) as lab:
+    with ExitStack() as stack, RealLab.up(2, SETTINGS) as lab:
         n1 = lab[REAL]
         device, uuid = _prepare(lab.sandbox.root)
+        stack.callback(_clean, device)
         assert (STACK / CALLBACKS).read_text().strip() == "1"
         if callbacks == "hidden":
             _hide()

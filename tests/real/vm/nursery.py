@@ -26,6 +26,7 @@ PRELOADED: Final = (
     "libo2cb.tools.umount",
     "tests.real.vm.clients",
     "tests.real.vm.demo",
+    "tests.real.vm.station",
     "tests.real.vm.stories",
 )
 

@@ -78,14 +78,22 @@ def fenced(lab: Lab) -> None:
     """An operator says that n2 is off, once n1's daemon asks for it."""
     n1 = lab["n1"]
     n1.until_ocfs2("n2 is to be fenced", to_be_fenced)
-    # While nodes still tell each other what they know, the word is refused.
-    until("n1 takes the word", lambda: n1.tool("hb_ctl", "--fenced", "n2", "--yes-i-am-sure").wait() == 0)
+
+    def taken() -> bool:
+        if n1.tool("hb_ctl", "--fenced", "n2", "--yes-i-am-sure").wait() == 0:
+            return True
+        # While nodes still tell each other what they know, the word is refused. It is refused, too, for the second of
+        # two lives of n2, when the word for the first has settled both.
+        report = n1.ocfs2()
+        return report is not None and report.ready and not to_be_fenced(report)
+
+    until("n1 takes the word", taken)
 
 
 def fenced_again(lab: Lab) -> None:
     """The same, if it is asked for: a daemon that was killed does not know who was fenced."""
     if to_be_fenced(lab["n1"].until_ocfs2("it has groups", lambda r: r.ready and bool(r.groups))):
-        lab["n1"].fenced("n2")
+        fenced(lab)
 
 
 def alone(lab: Lab, *volumes: Volume) -> None:

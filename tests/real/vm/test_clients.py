@@ -19,13 +19,11 @@ from tests.real.vm.lab import Regions, VmLab
 def test_debians_mount_goes_up_to_mount_and_comes_back(vms: VmLab, regions: Regions, callbacks: str) -> None:
     if shutil.which("mkfs.ocfs2") is None:
         pytest.skip("there is no mkfs.ocfs2 (Debian: ocfs2-tools)")
-    guest = vms.guest(3)
-    try:
-        with guest.scene(f"mount.ocfs2, {regions.name.lower()} regions, callbacks {callbacks}"):
-            vms.load(guest, regions, "ocfs2", "loop")
-            said = guest.call(clients.__name__, "debian_mounts", regions.name.lower(), callbacks, seconds=900)
-            print(said.out)
-            said.worked()
-    finally:
-        # A mount that failed may leave a lockspace behind, which only a boot removes.
-        vms.end(3)
+    guest = vms.guest()
+    with guest.scene(f"mount.ocfs2, {regions.name.lower()} regions, callbacks {callbacks}"):
+        vms.load(guest, regions, "ocfs2", "loop")
+        said = guest.call(clients.__name__, "debian_mounts", regions.name.lower(), callbacks, seconds=900)
+        print(said.out)
+        said.worked()
+    # Also that nothing is left which keeps the modules: no lockspace, no mount.
+    vms.load(guest, Regions.STOCK)
