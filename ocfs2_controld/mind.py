@@ -276,12 +276,9 @@ def _mount_table(t: Turn, event: MountTable) -> None:
 
 
 def _find_strays(t: Turn) -> None:
-    """Mounts whose clients asked nobody: no other node links this one for them, and their death here is unheard of.
-
-    Only once the kernel was read: until then what an earlier run of this daemon had granted looks the same.
-    """
+    """Mounts whose clients asked nobody: no other node links this one for them, nor hears of its death there."""
     state = t.state
-    alone = state.mounts.keys() - state.locals.keys() if state.found else frozenset()
+    alone = state.mounts.keys() - state.locals.keys()
     if alone != state.strays.keys():
         t.put(strays=FrozenMap({fs: state.strays.get(fs, t.now) for fs in sorted(alone)}))
 

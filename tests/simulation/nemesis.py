@@ -113,8 +113,9 @@ class Replay:
         """
         begin(self.world)
         for decision in self.given:
-            if self._takes_place(decision):
-                self.decisions.append(decision)
+            self.decisions.append(decision)  # before: the last one may be what breaks a law
+            if not self._takes_place(decision):
+                self.decisions.pop()
         conclude(self)
         return self.world.tally
 

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -316,8 +316,10 @@ class Cluster:
     def _serve(self) -> None:
         while not self._ends.wait(_STEP):
             for guest in list(self.guests.values()):
-                for ask in (guest.out / "fence").glob("*.ask"):
-                    self._fence(ask)
+                # A guest that is ended meanwhile takes its questions with it.
+                with suppress(FileNotFoundError):
+                    for ask in (guest.out / "fence").glob("*.ask"):
+                        self._fence(ask)
 
     def _fence(self, ask: Path) -> None:
         number, life = int(ask.name.partition(".")[0].removeprefix("n")), ask.read_text()
