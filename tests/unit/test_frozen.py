@@ -19,6 +19,17 @@ def test_a_map_never_changes() -> None:
     assert len(EMPTY) == 0
 
 
+def test_what_is_looked_up_is_what_stands_there() -> None:
+    one = FrozenMap({"a": 1, "b": 2})
+    two = one.put("c", 3)
+    assert (list(two), list(two.keys()), list(two.values())) == (["a", "b", "c"], ["a", "b", "c"], [1, 2, 3])
+    assert list(two.without("a").items()) == [("b", 2), ("c", 3)]
+    assert (one.get("a"), one.get("c"), one.get("c", 0)) == (1, None, 0)
+    assert "c" in two
+    assert "c" not in one
+    assert two.keys() - one.keys() == {"c"}
+
+
 def test_equal_maps_are_equal_and_hash_alike() -> None:
     one, two = FrozenMap({"a": 1, "b": 2}), FrozenMap({"b": 2, "a": 1})
     assert one == two

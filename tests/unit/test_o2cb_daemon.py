@@ -138,7 +138,8 @@ def play(home: Path, scene: Callable[[Lab, Peer], Awaitable[None]], *, trusted: 
 
     async def both() -> int:
         running = asyncio.create_task(lab.daemon.run())
-        await until(lambda: lab.names() == ["n1", "n2"])
+        # Its directories stand before the last node is complete: a scene begins when the daemon has seen that it is.
+        await until(lambda: lab.names() == ["n1", "n2"] and lab.daemon._state.ready)
         peer = Peer(lab.path)
         try:
             await scene(lab, peer)

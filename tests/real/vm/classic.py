@@ -5,12 +5,14 @@ kernels' timeouts are shortened before the first mount, on all nodes alike. When
 its machine, so they are no shorter than a busy host needs.
 """
 
+import os
 import subprocess
 from dataclasses import dataclass
 from typing import Final
 
 from tests.real.vm.corosync import NAME, TREE, Cluster
 from tests.real.vm.guest import Done
+from tests.real.vm.lab import DISK_BYTES
 
 DEVICE: Final = "/dev/vda"
 POINT: Final = "/run/o2"
@@ -31,12 +33,13 @@ class Classic:
     cluster: Cluster
 
     def make(self) -> None:
-        """Format the disk. It must be mounted nowhere."""
+        """Empty the disk and format it. It must be mounted nowhere."""
+        disk = self.cluster.lab.disk
+        for size in (0, DISK_BYTES):  # mkfs asks before it overwrites a volume, also with -F
+            os.truncate(disk, size)
         label = ("--cluster-stack=o2cb", f"--cluster-name={NAME}")
         make = ("mkfs.ocfs2", "-F", "-q", "-b", "4096", "-C", "4096", "-N", "4", "-J", "size=4M", *label)
-        done = subprocess.run(
-            (*make, str(self.cluster.lab.disk)), check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
+        done = subprocess.run((*make, str(disk)), check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done
 
     def shorten(self, number: int) -> None:

@@ -133,6 +133,8 @@ class Cluster:
                 cluster._ends.set()
                 cluster._device.join()
             for number, guest in cluster.guests.items():
+                if not guest.machine.lives():
+                    continue
                 # What is left is nobody's now, and a node's address may be another one.
                 guest.sweep()
                 guest.run("ip addr flush dev eth0; rm -rf /run/ocfs2").worked()
@@ -243,10 +245,12 @@ class Cluster:
 
     def tree(self, number: int) -> dict[str, str]:
         """The nodes in a node's kernel, each with its address."""
-        script = f'for node in {TREE}/{NAME}/node/*/; do echo "$(basename "$node") $(cat "$node"ipv4_address)"; done'
-        said = self.guests[number].run(f"shopt -s nullglob; {script}").worked()
+        each = 'echo "$(basename "$node") $(cat "$node"ipv4_address 2>/dev/null)"'
+        script = f"shopt -s nullglob; for node in {TREE}/{NAME}/node/*/; do {each}; done"
+        said = self.guests[number].run(script).worked()
         lines = [line.split() for line in said.splitlines()]
-        return {line[0]: line[1] for line in lines}
+        # A node that is just being removed has no address any more.
+        return {line[0]: line[1] for line in lines if len(line) == 2}
 
     def links(self, number: int, region: str) -> list[str]:
         """The nodes that a region of a node's kernel links."""
