@@ -210,6 +210,17 @@ def _void(
     return tuple(out), unseen
 
 
+def _stops_first(g: Group, after: Group, claims: Mapping[Life, Claim], fenced: set[Life]) -> bool:
+    """Whether the members have to stop and say so before another START, since one of them runs.
+
+    F runs on A and B. D, which is in no group, leaves the channel, and C's join is undone. Nobody was lost, so A and B
+    have not stopped. Or: C was lost and is fenced. A and B have started without it, but not heard so of each other,
+    when C is back as a new life. A would start anew while B, which reads all this later, still runs (law 6).
+    """
+    runs = any(x in claims and claims[x].running for x in after.members)
+    return runs and not after.away and set(after.lost) <= fenced & {*g.lost}
+
+
 def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple[Group, tuple[Life, ...]]:
     claims = known.claims.get(fs, {})
     members, lost, away = _sort_lives(g, fs, known)
@@ -238,11 +249,9 @@ def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple
         unanswered = [x for x in after.members if x in claims and claims[x].inside is Inside.JOINING]
         after = replace(after, members=tuple(x for x in after.members if x not in unanswered))
         joiner = joiner if joiner in after.members else None
-        # F runs on A and B. D, which is in no group, leaves the channel, and C's join is undone. Nobody was lost, so
-        # A and B have not stopped: they stop and say so first, or A would start while B still runs (law 6).
-        runs = any(x in claims and claims[x].running for x in after.members)
-        phase = Phase.STOP if runs and not after.lost and not after.away else Phase.RECOVER
-        after = replace(after, phase=phase, joiner=joiner, answers=(), gone=False, start=name)
+        after = replace(after, phase=Phase.RECOVER, joiner=joiner, answers=(), gone=False, start=name)
+        if _stops_first(g, after, claims, known.fenced):
+            after = replace(after, phase=Phase.STOP, lost=())
         return after, out
     stopped = [
         x
@@ -256,9 +265,12 @@ def _reconcile_group(g: Group, fs: str, known: _Known, name: StartName) -> tuple
     ]
     if stopped:
         # Rule `restart`: its quorum went and came, and nobody was lost. What it had answered no longer counts.
-        again = Phase.RECOVER if after.phase is Phase.RECOVER else Phase.STOP
         joiner = None if after.phase is Phase.LOCK else after.joiner
-        after = replace(after, phase=again, joiner=joiner, answers=(), start=name)
+        if after.phase is not Phase.RECOVER:
+            after = replace(after, phase=Phase.STOP)
+        elif _stops_first(g, after, claims, known.fenced):
+            after = replace(after, phase=Phase.STOP, lost=())
+        after = replace(after, joiner=joiner, answers=(), start=name)
     return after, out
 
 
