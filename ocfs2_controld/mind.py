@@ -397,16 +397,20 @@ def _readiness(t: Turn) -> None:
 
 
 def _name_waits(t: Turn) -> None:
-    """Whatever waits longer than five seconds says why, once for each reason (law 17)."""
+    """Whatever waits longer than five seconds says why, once for each reason (law 17).
+
+    A wait is known by when it began, too: A has no quorum and says so, has it again for a second, and loses it. No
+    Tick came between, and the second wait has the words of the first; it is another one, and is said.
+    """
     patience = t.state.settings.naming_seconds
     if not t.state.named and not any(t.now - since >= patience for since in waiting_since(t.state)):
         return
     old = [w for w in waits(t.state, t.now) if t.now - w.since >= patience]
-    named: dict[str, str] = {}
+    named: dict[str, tuple[float, str]] = {}
     for w in old:
         reason = "".join(c for c in w.why if not c.isdigit())
-        named[w.what] = reason
-        if t.state.named.get(w.what) != reason:
+        named[w.what] = (w.since, reason)
+        if t.state.named.get(w.what) != named[w.what]:
             cause = f"{w.why}; do: {w.do}" if w.do else w.why
             t.do(log(Logged.WAITING, "warning", what=w.what, seconds=round(t.now - w.since, 3), cause=cause))
     if t.state.named != FrozenMap(named):

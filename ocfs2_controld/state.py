@@ -384,7 +384,7 @@ class State:
         ending: why the daemon ends; None while it does not.
         ready: as last told to the service manager.
         found: the kernel's tree was read after start.
-        named: waits that have been logged, with the reason.
+        named: waits that have been logged, with when they began and the reason.
         counts: signals refused, violations and such, by name.
         last_death: life, when, and for how many seconds its groups were stopped here.
     """
@@ -412,7 +412,7 @@ class State:
     ending: str | None = None
     ready: bool = False
     found: bool = False
-    named: FrozenMap[str, str] = EMPTY
+    named: FrozenMap[str, tuple[float, str]] = EMPTY
     counts: FrozenMap[str, int] = EMPTY
     last_death: tuple[Life, float, float | None] | None = None
 

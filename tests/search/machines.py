@@ -124,8 +124,6 @@ class Machines(JudgedWorld):
         self.nodes[number].connection = max(0, self.nodes[number].connection)
         self.fences = [f for f in self.fences if f[0] != number]
         super().kill_ocfs2(number)
-        self.nodes[number].reading = None
-        self.nodes[number].kernel = self.nodes[number].kernel.close_all("reading")
 
     def client(self, number: int, fs: str, *, service: str = "ocfs2", hold: bool = False) -> int:
         node = self.nodes[number]

@@ -371,11 +371,24 @@ class Judged(World):
                 raise Broken(f"law 1: n{node.number} closes the lock of n{key[0]} before its last link is gone")
             case ocdo.RunFence(life):
                 self._judge_fence(node, life)
-            case ocdo.PutOut(target) if not self.engine.engines[node.number].quorate:
-                raise Broken(f"law 6: n{node.number} has n{target} put out without quorum")
+            case ocdo.PutOut(target):
+                self._judge_put_out(node, target)
             case ocdo.Exit(0, why) if mounted:
                 raise Broken(f"law 15: ocfs2_controld of n{node.number} ends under a live mount: {why}")
         super()._ocfs2_act(node)
+
+    def _judge_put_out(self, node: SimNode, target: int) -> None:
+        """Law 6: who has a node put out was told that it has quorum, and still has it if no other ring has come since.
+
+        A has B and C put out at once. Without B it has no quorum; but that is another ring, of which A cannot know yet.
+        """
+        told = self.quorate.get(node.number, False)
+        for event in self._untaken.get(node.number, ()):
+            if isinstance(event, Members | EngineDown):
+                told = isinstance(event, Members) and event.quorate
+        engine, ring = self.engine.engines[node.number], node.ocfs2.channel.ring if node.ocfs2 else None
+        if not told or (engine.ring == ring and not engine.quorate):
+            raise Broken(f"law 6: n{node.number} has n{target} put out without quorum")
 
     def _judge_fence(self, node: SimNode, life: Life) -> None:
         """Law 11: a device acts on a node, so it is to be begun once for a life, and never for a new life's node."""
@@ -432,7 +445,8 @@ class Judged(World):
             if state is None or OCFS2 in node.paused or node.ocfs2_todo or node.ocfs2_inbox:
                 continue
             for wait in waits(state, self.now):
-                if self.now - wait.since > state.settings.naming_seconds and wait.what not in state.named:
+                named, _reason = state.named.get(wait.what, (None, ""))
+                if self.now - wait.since > state.settings.naming_seconds and named != wait.since:
                     raise Broken(f"law 17: on n{node.number} {wait.what} waits unnamed: {wait.why}")
 
 

@@ -196,7 +196,8 @@ class Machines:
             linked = [n for r, n in node.kernel.links if r == region]
             numbers = [n.number for n in node.kernel.nodes if n.name in linked]
             regions[region] = tuple(sorted(numbers))
-        found = ocev.KernelFound(FrozenMap(regions), hands=FrozenMap(node.refs), tools=FrozenMap(node.tools))
+        own = next((n.identity for n in node.kernel.nodes if n.local and n.complete), None)
+        found = ocev.KernelFound(FrozenMap(regions), own, hands=FrozenMap(node.refs), tools=FrozenMap(node.tools))
         self.ocfs2(number, self._mount_table(node), found)
         self.engine.listen(number, OCFS2, node.ocfs2_pid)
         self.engine.join(number, OCFS2, node.ocfs2_pid)
@@ -227,7 +228,8 @@ class Machines:
         node.paused.discard(OCFS2)
         node.ocfs2_todo.clear()
         node.ocfs2_inbox.clear()
-        node.kernel = node.kernel.close_all("ocfs2").close_all("socket")
+        node.kernel = node.kernel.close_all("ocfs2").close_all("socket").close_all("reading")
+        node.reading = None
         node.to_ocfs2.clear()
         node.to_o2cb.clear()
         node.assemblers.clear()

@@ -2,7 +2,9 @@
 
 import pytest
 
+from ocfs2_controld.actions import PutOut
 from tests.simulation.coverage import TABLES, Coverage, watched
+from tests.simulation.judged import Broken, Judged
 from tests.simulation.many import everywhere, failures
 from tests.simulation.nemesis import Replay, Run
 from tests.simulation.shrink import failure_of, kind_of, shrunk
@@ -56,6 +58,33 @@ def test_a_seed_is_a_history() -> None:
         run.go()
     assert runs[0].story == runs[1].story
     assert runs[0].decisions == runs[1].decisions
+
+
+def test_a_killed_daemon_keeps_no_lock_that_it_was_about_to_take() -> None:
+    world = World(1, careful=True)
+    world.power_on(1)
+    world.settle()
+    world.client(1, "F")
+    node = world.nodes[1]
+    while node.reading is None:
+        world.do(world.choices()[0])
+    assert any(f.file == "1" for f in node.kernel.flocks)
+    world.kill_ocfs2(1)
+    assert [f.file for f in node.kernel.flocks if not f.exclusive] == []
+
+
+def test_who_was_told_of_lost_quorum_has_nobody_put_out() -> None:
+    world = Judged(3, careful=True)
+    for number in world.nodes:
+        world.power_on(number)
+    world.settle()
+    world.engine.cut([[1], [2, 3]])
+    world.nodes[1].ocfs2_todo.append(PutOut(2, "it was decided before the cut"))
+    world.do(("ocfs2 acts", "1"))
+    world.settle()
+    world.nodes[1].ocfs2_todo.append(PutOut(3, "it was decided after it"))
+    with pytest.raises(Broken, match="law 6: n1 has n3 put out without quorum"):
+        world.do(("ocfs2 acts", "1"))
 
 
 def test_the_decisions_of_a_run_are_the_run() -> None:

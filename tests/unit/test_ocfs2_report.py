@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from libo2cb.engine.port import ConfiguredNode
 from libo2cb.events import Event, Log
 from libo2cb.service.report import Group, Ocfs2Report, dump, parse
 from libo2cb.tools.screens import status
@@ -164,6 +165,25 @@ def test_nothing_that_waits_for_less_than_five_seconds_is_named(mounted: World) 
     mounted.power_off(2)
     mounted.wait(4)
     assert report(mounted, 1).waits == ()
+
+
+def test_a_wait_that_is_over_and_begins_again_before_any_tick_is_said_again() -> None:
+    desk = Desk(2)
+    desk.client(1, "F")
+    desk.settle()
+    for times in (1, 2):
+        # The votes of two more nodes, which are off, are missing, and then they are not: the same ring all the while.
+        for number in (3, 4):
+            desk.engine.add_node(ConfiguredNode(number, f"n{number}", f"10.0.0.{10 + number}"))
+        desk.settle()
+        assert not desk.local.running
+        desk.wait(6)
+        said = [dict(a.fields)["what"] for a in desk.done if isinstance(a, Log) and a.event is Event.WAITING]
+        assert said.count("START of F") == times
+        for number in (3, 4):
+            desk.engine.remove_node(number)
+        desk.settle()
+        assert desk.local.running
 
 
 def test_a_fence_that_failed_says_how_and_when_it_is_tried_again(mounted: World) -> None:
