@@ -162,6 +162,9 @@ class World:
                 it.port = int(value)
             case "local":
                 it.local = value not in ("", "0")
+        # A reload may overtake the mkdir that it makes needless: what stands then is to go, as if it had left just now.
+        if it.complete and node.configured and not node.is_configured(fact.text("name")):
+            node.departed.add(fact.text("name"))
 
     def _remove_node(self, node: Node, fact: Fact) -> None:
         name = fact.text("name")
@@ -357,8 +360,11 @@ class World:
         node.daemons[fact.daemon].queued.add(fact.number("number"))
 
     def _unqueued(self, node: Node, fact: Fact) -> None:
-        node.daemons[fact.daemon].queued.discard(fact.number("number"))
-        if (name := node.named(fact.number("number"))) is not None:
+        daemon, number = node.daemons[fact.daemon], fact.number("number")
+        daemon.queued.discard(number)
+        name = node.named(number)
+        # Made or kept, and wanted by then: no rmdir of it was handed out. Made unwanted: its rmdir comes next.
+        if name is not None and node.is_configured(name) and daemon.wanted.get(number) == node.tree[name].address:
             node.departed.discard(name)
 
     def _linked(self, node: Node, fact: Fact) -> None:

@@ -16,7 +16,9 @@ class Pin(Rule):
 
     With the classic driver, of which the daemon's first line tells, there are no links: a node goes only when it has
     left the configuration (unless the daemon ends, and takes all away), and is not seen to beat on disk. A removal that
-    was begun may be overtaken by the node's return into the configuration.
+    was begun may be overtaken by the node's return into the configuration: the rmdir of a node that was outside of it
+    while it stood is let pass, until the daemon, which wants the node again, says that it was made or its change
+    cancelled.
     """
 
     law = 1
@@ -219,9 +221,9 @@ class KernelIsRecord(Rule):
     and the linked life goes on and is not said to be fenced (a false word about that is law 11's). A node is needed
     while it is a member of the node's last told membership, at the address that its life has, and something is mounted
     or a region stands. An rmdir that was under way when the membership came is let pass: it began with NODE_UNWANTED,
-    and has met no queue since. Nor does the local node go while a region stands. Judged by
-    law 8: the same, when it is the other end's daemon that is down. Judged elsewhere: that no state file is written
-    (process tests).
+    and has met no queue since, nor was the node made while it was wanted. Nor does the local node go while a region
+    stands. Judged by law 8: the same, when it is the other end's daemon that is down. Judged elsewhere: that no state
+    file is written (process tests).
     """
 
     law = 5
@@ -234,7 +236,7 @@ class KernelIsRecord(Rule):
             (Source.KERNEL, Kernel.REMOVE_NODE): self.remove,
             (Source.DAEMON, Event.NODE_UNWANTED): self.unwanted,
             (Source.DAEMON, Event.CHANGE_QUEUED): self.settled,
-            (Source.DAEMON, Event.NODE_MADE): self.settled,
+            (Source.DAEMON, Event.NODE_MADE): self.made,
             (Source.DAEMON, Event.STARTING): self.starting,
         }
 
@@ -245,6 +247,12 @@ class KernelIsRecord(Rule):
     def settled(self, fact: Fact) -> Iterator[Breach]:
         self._under_way.discard((fact.node or "", fact.number("number")))
         return iter(())
+
+    def made(self, fact: Fact) -> Iterator[Breach]:
+        daemon = self.world.node(fact.node or "").daemons.get(O2CB)
+        wanted = daemon is not None and fact.number("number") in daemon.wanted
+        # Unwanted while its mkdir ran: what comes next is its rmdir.
+        return self.settled(fact) if wanted else iter(())
 
     def starting(self, fact: Fact) -> Iterator[Breach]:
         if fact.daemon == O2CB:

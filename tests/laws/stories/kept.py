@@ -4,7 +4,12 @@ from libo2cb.events import Event
 from tests.laws.history import O2CB, OCFS2, Engine, Kernel, Process
 from tests.laws.stories.cluster import SECOND, F, G, Story, Telling, mounted_pair, mounted_three
 from tests.laws.stories.life import mount_waits_aloud, ready_with_queue, resets_itself
-from tests.laws.stories.ordering import back_while_its_rmdir_is_under_way, classic_pair
+from tests.laws.stories.ordering import (
+    back_while_its_rmdir_is_under_way,
+    classic_mkdir_overtaken,
+    classic_pair,
+    classic_unwanted_while_made,
+)
 
 
 def death_and_recovery() -> Story:
@@ -417,6 +422,41 @@ def classic_dead_at_rest() -> Story:
     return s
 
 
+def classic_back_while_its_second_rmdir_is_under_way() -> Story:
+    """The rmdir that begins once n2's overtaken mkdir is done cannot be recalled either; n2 is made again."""
+    s = classic_unwanted_while_made()
+    s.rmdir(1, 2)
+    s.say("n1", O2CB, Event.NODE_REMOVED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.make(1, 2)
+    s.say("n1", O2CB, Event.NODE_MADE, number=2, name="n2", address="10.0.0.2", port=7777)
+    return s
+
+
+def classic_back_before_the_daemon_hears_of_it() -> Story:
+    """n1 says that n2 is made, and begins to remove it, before it hears that n2 is configured again."""
+    s = classic_mkdir_overtaken()
+    s.configured(1, 1, 2)
+    s.say("n1", O2CB, Event.NODE_MADE, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.rmdir(1, 2)
+    s.make(1, 2)
+    return s
+
+
+def classic_gone_before_the_daemon_hears_of_it() -> Story:
+    """n1 says that n2 is made, and wanted, before it hears that n2 is not; its rmdir is overtaken by n2's return."""
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.configured(1, 1)
+    s.say("n1", O2CB, Event.NODE_MADE, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=2)
+    s.configured(1, 1, 2)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.rmdir(1, 2)
+    s.make(1, 2)
+    return s
+
+
 def classic_end() -> Story:
     """Nothing needs it any more, and it takes its tree away."""
     s = classic_pair()
@@ -512,6 +552,9 @@ KEEPS: tuple[Telling, ...] = (
     classic_beats_at_rest,
     classic_dead_at_rest,
     classic_end,
+    classic_back_while_its_second_rmdir_is_under_way,
+    classic_back_before_the_daemon_hears_of_it,
+    classic_gone_before_the_daemon_hears_of_it,
     mounted_pair,
     death_and_recovery,
     return_and_leave,

@@ -50,6 +50,70 @@ def classic_removal_of_a_dead_but_configured_node() -> Story:
     return s
 
 
+def classic_mkdir_overtaken() -> Story:
+    """n2 is removed and comes back, and leaves the configuration again while its mkdir runs."""
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.configured(1, 1)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=2)
+    s.rmdir(1, 2)
+    s.say("n1", O2CB, Event.NODE_REMOVED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.configured(1, 1, 2)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.configured(1, 1)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=2)
+    s.make(1, 2)
+    return s
+
+
+def classic_unwanted_while_made() -> Story:
+    """And n2 is back while its rmdir, the next call, runs."""
+    s = classic_mkdir_overtaken()
+    s.say("n1", O2CB, Event.NODE_MADE, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.configured(1, 1, 2)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=2, name="n2", address="10.0.0.2", port=7777)
+    return s
+
+
+def classic_second_removal_of_a_returned_node() -> Story:
+    """The rmdir that n2's return overtook is let pass; n2 is made again, and nothing is under way any more."""
+    s = classic_unwanted_while_made()
+    s.rmdir(1, 2)
+    s.say("n1", O2CB, Event.NODE_REMOVED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.make(1, 2)
+    s.say("n1", O2CB, Event.NODE_MADE, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.rmdir(1, 2)
+    return s
+
+
+def classic_removal_after_it_was_made_and_wanted() -> Story:
+    """n2 is back before its mkdir is answered, so no rmdir of it is handed out; one comes all the same."""
+    s = classic_pair()
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.configured(1, 1)
+    s.rmdir(1, 2)
+    s.make(1, 2)
+    s.configured(1, 1, 2)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.say("n1", O2CB, Event.NODE_MADE, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.rmdir(1, 2)
+    return s
+
+
+def classic_removal_after_its_change_was_cancelled() -> Story:
+    """n2 is back before it falls silent; what was queued is cancelled, and its rmdir comes all the same."""
+    s = classic_pair()
+    s.configured(1, 1)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=2)
+    s.say("n1", O2CB, Event.CHANGE_QUEUED, number=2, name="n2", links=[F], cause="it beats")
+    s.configured(1, 1, 2)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=2, name="n2", address="10.0.0.2", port=7777)
+    s.say("n1", O2CB, Event.CHANGE_CANCELLED, number=2)
+    s.kernel("n1", Kernel.SILENT, fs=F, number=2)
+    s.rmdir(1, 2)
+    return s
+
+
 def classic_forgotten_removal() -> Story:
     """n2 has left the configuration and is silent, and its node stays."""
     s = classic_pair()
@@ -228,6 +292,7 @@ def removes_a_member_that_was_made_anew() -> Story:
     s.say("n1", O2CB, Event.NODE_UNWANTED, number=3)
     s.boot(3)
     s.told(1, 1, 2, 3)
+    s.say("n1", O2CB, Event.NODE_WANTED, number=3, name="n3", address="10.0.0.3", port=7777)
     s.make(1, 3)
     s.say("n1", O2CB, Event.NODE_MADE, number=3, name="n3", address="10.0.0.3", port=7777)
     s.rmdir(1, 3)
@@ -256,6 +321,9 @@ BREAKS: dict[int, tuple[Telling, ...]] = {
         write_under_link,
         classic_removal_of_a_beating_node,
         classic_removal_of_a_dead_but_configured_node,
+        classic_second_removal_of_a_returned_node,
+        classic_removal_after_it_was_made_and_wanted,
+        classic_removal_after_its_change_was_cancelled,
     ),
     2: (link_to_nothing, link_to_incomplete, link_before_local, number_first, local_first),
     3: (
