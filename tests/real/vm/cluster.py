@@ -1,8 +1,8 @@
 """In a guest: a cluster of the process tests' kind, whose first node stands on the guest's own kernel.
 
-n1 has the driver links, real configfs and a real mount table; its volumes are mounted by the kernel, as local ones,
-since a cluster's would need a DLM. n2, n3, ... are nodes of the sandbox, and the hub is the engine of all. One kernel
-holds one cluster, and so one node.
+n1 has the driver links, real configfs and a real mount table. Its volumes are mounted by the kernel as local ones,
+since a cluster's would need a DLM, and labelled for the cluster while they are being mounted. n2, n3, ... are nodes of
+the sandbox, and the hub is the engine of all. One kernel holds one cluster, and so one node.
 
 Both daemons of n1 run under strace from their first call on: what is said of the kernel is said by that alone. strace
 is also what stops a daemon right after a call, or has a call fail. All processes are forked from one that has imported
@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ from libo2cb.sandbox.ask import ask
 from libo2cb.sandbox.homes import Settings, write_record
 from libo2cb.sandbox.plan import Plan
 from libo2cb.service.report import Ocfs2Report
+from libo2cb.superblock import INCOMPAT_LOCAL_MOUNT, INCOMPAT_USERSPACE_STACK, read_superblock
 from libo2cb.tools.mount import kernel_mount
 from libo2cb.tools.mount_options import MountOptions
 from protocol.client import MOUNT_SERVICE
@@ -53,6 +55,12 @@ CLIENTS: Final = "@ocfs2_controld_sock"
 TOLD_LINES: Final = 25
 VOLUME_BYTES: Final = 32 << 20
 KINDS: Final = {"rmdir": "rmdir", "mkdir": "mkdir", "unlink": "unlink", "symlink": "symlink"}
+
+
+_SUPERBLOCK: Final = 2 * 4096
+_INCOMPAT: Final = _SUPERBLOCK + 0xE0
+_CLUSTER_INFO: Final = _SUPERBLOCK + 0x160
+_FEATURES: Final = struct.Struct("<I")
 
 
 class Forked:
@@ -209,10 +217,38 @@ def _mount(config: Path, volume: Volume, device: str, point: str) -> int:
     join = begin_group_join(
         volume.uuid, CLUSTER, device, MOUNT_SERVICE, socket_name=socket, trusted_uids=TRUSTED, timeout=DEADLINE
     )
-    with join:
+    with join, _held_elsewhere(device, point):
+        _label(device)
         kernel_mount(device, point, MountOptions(0, ("heartbeat=none",)))
         join.complete(0)
     return 0
+
+
+@contextmanager
+def _held_elsewhere(device: str, point: str) -> Iterator[None]:
+    """Within, the device is mounted in another namespace: its label is not read again by the next mount(2)."""
+    script = 'mount -i -t ocfs2 -o heartbeat=none "$1" "$2" && echo mounted && read -r done'
+    command = ("unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, "holder", device, point)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"mounted\n"
+        yield
+        holder.communicate(b"done\n")
+
+
+def _label(device: str) -> None:
+    """Give a local volume, which the kernel has read already, the label of one of the cluster: ours go by that."""
+    with open(device, "r+b") as file:  # noqa: PTH123 (a device)
+        file.seek(_INCOMPAT)
+        (features,) = _FEATURES.unpack(file.read(_FEATURES.size))
+        assert features & INCOMPAT_LOCAL_MOUNT, f"{device} is labelled already"
+        file.seek(_INCOMPAT)
+        file.write(_FEATURES.pack(features & ~INCOMPAT_LOCAL_MOUNT | INCOMPAT_USERSPACE_STACK))
+        file.seek(_CLUSTER_INFO)
+        file.write(b"cman".ljust(8, b"\0") + CLUSTER.encode().ljust(16, b"\0"))
+        file.flush()
+        os.fsync(file.fileno())
+    assert read_superblock(device).stack == "cman"
 
 
 def _umount(config: Path, volume: Volume, point: str) -> int:

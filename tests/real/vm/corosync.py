@@ -138,7 +138,7 @@ class Cluster:
                 # What is left is nobody's now, and a node's address may be another one.
                 guest.sweep()
                 guest.run("ip addr flush dev eth0; rm -rf /run/ocfs2").worked()
-                if cluster.members[number] != cls.member(number):
+                if cluster.members.get(number) != cls.member(number):
                     guest.power_off()
 
     @staticmethod
