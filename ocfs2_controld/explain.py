@@ -3,7 +3,7 @@
 Law 17: whatever waits longer than five seconds names what it waits for, in status and log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,6 +88,20 @@ def collection_wait(state: State) -> str:
     return ""
 
 
+def one_a_node(lives: Iterable[Life]) -> tuple[Life, ...]:
+    """One life of each node: of several the last one. A life that was seen speaks before one that was not.
+
+    B dies beside A, in a cluster where either has quorum alone. A asks for B's known life, and for whatever else B may
+    have been meanwhile. For an operator that is one node to switch off.
+    """
+    return tuple(x for _, x in sorted({x.node: x for x in lives}.items()))
+
+
+def unfenced(state: State, lost: Iterable[Life]) -> tuple[Life, ...]:
+    """Which of these lives' fences are still owed, one a node."""
+    return one_a_node(x for x in lost if state.table is None or x not in state.table.fenced)
+
+
 def who_fences(state: State, life: Life) -> int:
     """Whose device acts on this life, or will; 0 for nobody's."""
     by = state.table.begun.get(life, NOBODY) if state.table is not None else NOBODY
@@ -143,8 +157,8 @@ def conditions(state: State, fs: str, now: float) -> tuple[Condition, ...]:
     ring = Condition("ring", ring_ok, silent or ("" if ring_ok else "quorum is not known yet for the channel's ring"))
     votes = f"{len(engine.members)}/{len(engine.nodes)}"
     quorum = Condition("quorum", engine.up and engine.quorate, "" if engine.quorate else f"no quorum ({votes} nodes)")
-    unfenced = [x for x in g.lost if state.table is None or x not in state.table.fenced]
-    fencing = Condition("fencing", not unfenced, fence_wait(state, unfenced[0], now)[0] if unfenced else "")
+    owed = unfenced(state, g.lost)
+    fencing = Condition("fencing", not owed, fence_wait(state, owed[0], now)[0] if owed else "")
     why = "; ".join(away_wait(state, x, now) for x in g.away)
     if not why and g.phase is Phase.STOP:
         owing = tuple(x for x in g.members if x not in g.answers)
@@ -235,9 +249,8 @@ def _usage_waits(state: State, fs: str, local: Local, now: float) -> Iterator[Wa
 
 def _do(state: State, fs: str, now: float) -> str:
     g = state.group(fs)
-    unfenced = [x for x in g.lost if state.table is None or x not in state.table.fenced]
-    if unfenced:
-        return fence_wait(state, unfenced[0], now)[1]
+    if owed := unfenced(state, g.lost):
+        return fence_wait(state, owed[0], now)[1]
     if not state.locks.connected and state.local(fs).needs:
         return "start o2cb_controld"
     return ""
@@ -264,8 +277,7 @@ def waits(state: State, now: float) -> tuple[Wait, ...]:
     if silent := collection_wait(state):
         found.append(Wait("the change of the channel", state.channel.since, silent))
     if state.table is not None:
-        # One wait a node, whatever of its lives are asked for; a life that was seen goes before one that was not.
-        for life in {x.node: x for x in needs_fence(state.table)}.values():
+        for life in one_a_node(needs_fence(state.table)):
             why, do = fence_wait(state, life, now)
             fence = state.fences.get(life)
             since = fence.since if fence is not None else state.channel.since

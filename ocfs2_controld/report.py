@@ -21,7 +21,7 @@ from libo2cb.service.report import (
     utc_text,
 )
 from ocfs2_controld import explain
-from ocfs2_controld.explain import named, who_fences
+from ocfs2_controld.explain import named, one_a_node, unfenced, who_fences
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
 from protocol.group import Group as TableGroup
 from protocol.group import Phase
@@ -189,7 +189,7 @@ def _group(state: State, fs: str, now: float, facts: Facts) -> Group:
         here=local is not None,
         state=how,
         members=tuple(_member(state, g, x, local) for x in sorted({*g.members})),
-        lost=tuple(_lost(state, x, now) for x in g.lost),
+        lost=tuple(_lost(state, x, now) for x in one_a_node((*g.lost, *unfenced(state, g.lost)))),
         mount_points=local.mount_points if local else (),
         holders=_holders(local),
         change=_change(state, g),
