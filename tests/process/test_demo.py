@@ -114,7 +114,9 @@ def test_a_broken_law_is_named(played: tuple[list[str], Path], tmp_path: Path) -
 
 
 def test_an_interrupted_demo_leaves_nothing_behind() -> None:
-    process = subprocess.Popen(COMMAND, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    # Who starts the tests in the background may have them ignore SIGINT, and that is inherited.
+    listen = ("env", "--default-signal=INT")
+    process = subprocess.Popen([*listen, *COMMAND], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     with process, process.stdout as out:
         text = ""
