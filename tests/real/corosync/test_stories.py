@@ -269,7 +269,8 @@ def test_a_node_that_nobody_has_seen_waits_for_an_operator() -> None:
         lab.start_daemons("n1", "n2")
         vm = lab.volume("first")
         mount = lab["n1"].begin_mount(vm, "/first")
-        lab["n1"].until_ocfs2("n3 blocks it", lambda r: any(lost.name == "n3" for lost in r.unfenced))
+        for name in ("n1", "n2"):  # the word of one about it takes a moment to reach the other
+            lab[name].until_ocfs2("n3 blocks it", lambda r: any(lost.name == "n3" for lost in r.unfenced))
         assert not mount.ended()
         lab["n2"].fenced("n3")
         mount.worked()
