@@ -21,7 +21,7 @@ holds it for dead.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from errno import EBUSY
 from typing import TypeAlias
@@ -35,6 +35,7 @@ from o2cb_controld.events import Answer, LinksListed, LockBusy, LockTaken, Made,
 from o2cb_controld.reasons import of_cause, what, why
 from o2cb_controld.state import IN_FLIGHT, Cause, Node, Pin, Slot, State, Step
 from o2cb_controld.topology import ORPHANS, Held, Make, Need, Nothing, Remove
+from protocol.frozen import replace
 from protocol.ordering import Waiting
 
 LOOK_AGAIN = 1.0

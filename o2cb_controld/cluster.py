@@ -4,7 +4,6 @@ At a start the kernel is the record: what stands in our own cluster is taken ove
 before the engine has told its first membership, or a daemon that starts faster than its engine would empty a live tree.
 """
 
-from dataclasses import replace
 from errno import EEXIST, ENOSPC
 
 from libo2cb.errors import O2cbError, check_cluster_name
@@ -13,6 +12,7 @@ from libo2cb.wording import errno_words, shown
 from o2cb_controld.actions import Action, Exit, MakeCluster, ReadKernel
 from o2cb_controld.events import ClusterMade, ClusterRefused, KernelRead, KernelUnread
 from o2cb_controld.state import Ending, State, Step, Tree
+from protocol.frozen import replace
 
 TRY_AGAIN = 1.0
 """Seconds until the tree is tried again."""

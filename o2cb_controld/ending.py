@@ -8,7 +8,7 @@ under it, nothing was found that needs us. The order matters:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from errno import ENOENT
 from typing import TypeAlias
@@ -27,6 +27,7 @@ from o2cb_controld.actions import (
 )
 from o2cb_controld.reasons import of_cause
 from o2cb_controld.state import IN_FLIGHT, Ending, State, Step, Tree, Wish
+from protocol.frozen import replace
 
 LONGEST = 20.0
 """Seconds: a node that cannot be removed for so long makes us stay, with the reason (law 18)."""

@@ -6,7 +6,7 @@ it, and outlives both daemons.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from errno import EBUSY, EINVAL, ENOENT, ESHUTDOWN
 from typing import TypeAlias
@@ -20,6 +20,7 @@ from o2cb_controld.events import Asked, Cancelled, GrantSent, GrantUndeliverable
 from o2cb_controld.reasons import BEING_CHANGED, standing_back, what, why
 from o2cb_controld.state import IN_FLIGHT, Ending, Lock, Pin, Request, State, Step
 from o2cb_controld.topology import Difference, why_unfit
+from protocol.frozen import replace
 from protocol.identity import NodeIdentity
 from protocol.ordering import Queued
 from protocol.ordering import Refused as LockRefused

@@ -6,8 +6,6 @@ order: first what the event says, then every number's wish against what stands, 
 operator hears.
 """
 
-from dataclasses import replace
-
 from libo2cb.engine.advice import advice
 from libo2cb.engine.port import Configured, ConfiguredNode, EngineDown, EngineUp, Members, ShutdownAsked
 from libo2cb.events import Event, log
@@ -42,6 +40,7 @@ from o2cb_controld.events import (
 from o2cb_controld.reasons import standing_back, unready, what, why
 from o2cb_controld.state import Ending, Engine, Lock, Node, State, Step, Tree, Wait, Wish
 from o2cb_controld.topology import Nothing, unfit, wanted_nodes
+from protocol.frozen import replace
 
 SETTLED = 1.0
 """Seconds for which a reason must have stood before it is named: a change under way is none."""

@@ -5,7 +5,7 @@ what was said last) stands in fields that take no part in comparison. A search t
 event finds each Tick due.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from libo2cb.engine.port import ConfiguredNode
 from libo2cb.kernel.port import StandingNode
 from o2cb_controld.actions import Action
 from o2cb_controld.topology import Difference
+from protocol.frozen import replace
 from protocol.identity import NodeIdentity, Ring
 
 

@@ -7,10 +7,10 @@ and is there neither member nor lost-and-unrecovered has been recovered by other
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ocfs2_controld.table import advance, settled
-from protocol.frozen import EMPTY, FrozenMap
+from protocol.frozen import EMPTY, FrozenMap, replace
 from protocol.group import (
     NO_START,
     NOBODY,

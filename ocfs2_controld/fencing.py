@@ -9,7 +9,6 @@ word, or a newer life of the node counts (law 11).
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -20,6 +19,7 @@ from ocfs2_controld.events import FenceDone
 from ocfs2_controld.explain import named
 from ocfs2_controld.state import Fence, FencePhase, FencingKind, State, Turn
 from ocfs2_controld.table import needs_fence
+from protocol.frozen import replace
 from protocol.group import NOBODY, FenceBegun, Fenced, FenceFailed
 from protocol.identity import Life
 
@@ -181,6 +181,8 @@ def settle(t: Turn) -> None:
     """Begin what this node has to fence, say what is proven, drop what nobody asks for."""
     state = t.state
     asked = needs_fence(state.table) if state.table is not None else ()
+    if not asked and not state.fences:
+        return
     for life, fence in state.fences.items():
         if life not in asked and (state.complete or fence.phase is FencePhase.RUNNING):
             _prod(t, life, Prod.NEEDLESS)

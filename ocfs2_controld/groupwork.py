@@ -4,7 +4,6 @@ All of it is looked at anew after each step from what the table and the kernel s
 interruption, and nothing has to be undone: a START that is overtaken is continued as another START.
 """
 
-from dataclasses import replace
 from errno import EPERM, ESHUTDOWN
 
 from libo2cb.events import Event, log
@@ -14,9 +13,9 @@ from ocfs2_controld.channel import expel, halt
 from ocfs2_controld.events import Call as KernelCall
 from ocfs2_controld.events import KernelDone
 from ocfs2_controld.explain import named, title
-from ocfs2_controld.state import State, Turn, Usage
+from ocfs2_controld.state import Local, State, Turn, Usage
 from ocfs2_controld.usage import Call, Happening, happen
-from protocol.frozen import FrozenMap
+from protocol.frozen import FrozenMap, replace
 from protocol.group import (
     NO_START,
     Group,
@@ -90,12 +89,14 @@ def _life_of(state: State, fs: str, number: int) -> Life | None:
     return next((x for x in state.group(fs).members if x.node == number), None)
 
 
-def _ask_kernel(t: Turn, fs: str, call: KernelCall, number: int = 0) -> None:
+def _ask_kernel(t: Turn, fs: str, call: KernelCall, *numbers: int) -> None:
+    """Have the call made for each of these nodes, or for the region itself (number 0), unless it is under way."""
     local = t.state.local(fs)
-    if (call.name, number) in local.calls or (local.retry_at is not None and local.retry_at > t.now):
+    asked = [n for n in numbers or (0,) if (call.name, n) not in local.calls]
+    if not asked or (local.retry_at is not None and local.retry_at > t.now):
         return
-    t.put_local(fs, calls=local.calls | {(call.name, number)})
-    t.do(CallKernel(call, fs, number))
+    t.put_local(fs, calls=local.calls.union((call.name, n) for n in asked))
+    t.do(*(CallKernel(call, fs, n) for n in asked))
 
 
 def settle(t: Turn, fs: str) -> None:
@@ -106,12 +107,12 @@ def settle(t: Turn, fs: str) -> None:
     if not state.complete:
         _settle_alone(t, fs)
         return
-    _finish(t, fs)
-    _drop(t, fs)
-    _wish(t, fs)
-    _answer(t, fs)
-    _watch(t, fs)
-    _need(t, fs)
+    state = None
+    for rule in (_finish, _drop, _wish, _answer, _watch, _need):
+        if t.state is not state:
+            state = t.state
+            local, g = state.local(fs), state.group(fs)
+        rule(t, fs, local, g)
 
 
 def _settle_alone(t: Turn, fs: str) -> None:
@@ -127,12 +128,11 @@ def _forget(t: Turn, fs: str) -> None:
     t.needs_changed = True
 
 
-def _finish(t: Turn, fs: str) -> None:
+def _finish(t: Turn, fs: str, local: Local, g: Group) -> None:
     """FINISH for a waiting mount, and the end of a withdrawal."""
-    state, me = t.state, t.state.me
-    local, g = state.local(fs), state.group(fs)
     if local.usage not in (Usage.JOINING, Usage.WITHDRAWING):
         return
+    state, me = t.state, t.state.me
     inside = me in g.members and g.joiner != me
     # Rule `own`: A's START of C's join was overtaken by one that C has not made; C must not hear 0 for its elder.
     if inside and g.phase not in (Phase.START, Phase.RECOVER) and local.running and local.started == g.start:
@@ -147,17 +147,16 @@ def _finish(t: Turn, fs: str) -> None:
         happen(Happening.WITHDRAWN, Call(t, fs))
 
 
-def _drop(t: Turn, fs: str) -> None:
+def _drop(t: Turn, fs: str, local: Local, g: Group) -> None:
     """The table has us out, and nobody here depends on the region: links and region go; so a leave ends."""
     state = t.state
-    local, g = state.local(fs), state.group(fs)
-    if state.me in g.members or local.usage not in _MEMBERLESS:
+    if local.usage not in _MEMBERLESS or state.me in g.members:
         return
     if local.links or local.region:
         halt(t, fs, "this node is not a member")
-        for number in sorted(local.links):
-            _ask_kernel(t, fs, KernelCall.UNLINK, number)
-        if local.region and not local.links:
+        if local.links:
+            _ask_kernel(t, fs, KernelCall.UNLINK, *sorted(local.links))
+        else:
             _ask_kernel(t, fs, KernelCall.REMOVE_REGION)
         return
     if local.usage is Usage.LEAVING and not local.calls:
@@ -167,10 +166,11 @@ def _drop(t: Turn, fs: str) -> None:
         _forget(t, fs)
 
 
-def _wish(t: Turn, fs: str) -> None:
+def _wish(t: Turn, fs: str, local: Local, g: Group) -> None:
     """Say what the clients of this node want of the group."""
+    if local.usage not in _MEMBERLESS:
+        return
     state, me = t.state, t.state.me
-    local, g = state.local(fs), state.group(fs)
     known = me in g.members or me in g.queue or g.joiner == me
     # C withdraws, and a START that waits for a fence has it as a member: too late, FINISH decides. Said all the same,
     # the word would come to nothing, be said again at each delivery, and flood the channel until then.
@@ -191,10 +191,9 @@ def _wish(t: Turn, fs: str) -> None:
             pass
 
 
-def _answer(t: Turn, fs: str) -> None:
+def _answer(t: Turn, fs: str, local: Local, g: Group) -> None:
     """Give the answer that this phase asks of us."""
     state, me = t.state, t.state.me
-    g = state.group(fs)
     if me in g.answers or me not in (*g.members, g.joiner):
         return
     match g.phase:
@@ -204,11 +203,11 @@ def _answer(t: Turn, fs: str) -> None:
             halt(t, fs, f"{named(state, g.joiner)} joins" if g.joiner is not None else "the members change")
             t.say(Stopped(fs, g.start))
         case Phase.START | Phase.RECOVER if me in g.members:
-            if state.local(fs).started != g.start:
+            if local.started != g.start:
                 halt(t, fs, "the members change")
             if _may_start(state, g):
                 _start(t, fs, g)
-        case Phase.RUN if me in g.members and state.good and not t.state.local(fs).running and state.local(fs).region:
+        case Phase.RUN if local.region and not local.running and me in g.members and state.good:
             t.say(Stopped(fs, g.start))
         case _:
             pass
@@ -225,8 +224,8 @@ def _may_start(state: State, g: Group) -> bool:
 
 
 def _identities(state: State, lives: tuple[Life, ...]) -> frozenset[NodeIdentity]:
-    here = {p.life: p.identity for p in state.present.values()}
-    return frozenset(here[x] for x in lives if x in here)
+    present = (state.present.get(x.node) for x in lives)
+    return frozenset(p.identity for p, x in zip(present, lives, strict=True) if p is not None and p.life == x)
 
 
 def _lock_needs(state: State, g: Group) -> frozenset[NodeIdentity]:
@@ -254,6 +253,11 @@ def _lock_answer(t: Turn, fs: str, g: Group) -> None:
         t.say(HaveLock(fs, g.joiner))
 
 
+def _may_link(state: State, life: Life) -> bool:
+    here = state.present.get(life.node)
+    return here is not None and here.life == life and here.identity.key in state.locks.held
+
+
 def _start(t: Turn, fs: str, g: Group) -> None:
     """START: links of lost lives go first, by life and not by name; then the region; then links of new members.
 
@@ -265,19 +269,17 @@ def _start(t: Turn, fs: str, g: Group) -> None:
     wanted = {x.node: x for x in g.members}
     stale = [n for n, life in local.links.items() if n not in wanted or (life is not None and life != wanted[n])]
     if stale:
-        for number in sorted(stale):
-            _ask_kernel(t, fs, KernelCall.UNLINK, number)
+        _ask_kernel(t, fs, KernelCall.UNLINK, *sorted(stale))
         return
     if not local.region:
         _ask_kernel(t, fs, KernelCall.MAKE_REGION)
         return
     missing = [n for n in wanted if n not in local.links]
-    # The kernel wants to see itself alive before the others.
-    for number in sorted(missing, key=lambda n: (n != state.engine.local, n)):
-        here = state.present.get(number)
-        if here is not None and here.life == wanted[number] and here.identity.key in state.locks.held:
-            _ask_kernel(t, fs, KernelCall.LINK, number)
     if missing:
+        ready = [n for n in missing if _may_link(state, wanted[n])]
+        if ready:
+            # The kernel wants to see itself alive before the others.
+            _ask_kernel(t, fs, KernelCall.LINK, *sorted(ready, key=lambda n: (n != state.engine.local, n)))
         return
     if local.running:  # this START: an elder one has been stopped for it
         t.say(Started(fs, g.start))
@@ -300,10 +302,9 @@ def _start(t: Turn, fs: str, g: Group) -> None:
     t.say(Started(fs, g.start))
 
 
-def _watch(t: Turn, fs: str) -> None:
+def _watch(t: Turn, fs: str, local: Local, g: Group) -> None:
     """Time those who could answer and do not: after the grace time they are treated as lost."""
     state, me = t.state, t.state.me
-    g, local = state.group(fs), state.local(fs)
     if me not in g.members or fs not in state.locals:
         return
     starting = g.phase in (Phase.START, Phase.RECOVER) and _may_start(state, g)
@@ -322,16 +323,16 @@ def _watch(t: Turn, fs: str) -> None:
             expel(t, here.member, f"it owes its answer to the {g.phase} of {title(state, fs)} for {silent:.0f} s")
 
 
-def _need(t: Turn, fs: str) -> None:
+def _need(t: Turn, fs: str, local: Local, g: Group) -> None:
     """Which locks this filesystem needs now."""
     state = t.state
-    g, local = state.group(fs), state.local(fs)
     needs = frozenset[NodeIdentity]()
     if g.phase in (Phase.LOCK, Phase.STOP, Phase.START):
-        needs |= _lock_needs(state, g)
-    if state.me in g.members and g.phase in (Phase.START, Phase.RECOVER, Phase.STOP):
+        needs = _lock_needs(state, g)
+    if g.phase in (Phase.START, Phase.RECOVER, Phase.STOP) and state.me in g.members:
         missing = tuple(x for x in g.members if x.node not in local.links)
-        needs |= _identities(state, missing)
+        if missing:
+            needs |= _identities(state, missing)
     if needs != local.needs and fs in state.locals:
         t.put(locals=state.locals.put(fs, replace(local, needs=needs)))
         t.needs_changed = True

@@ -5,14 +5,12 @@ last link to the node is gone. Links found at a restart need no lock: they prote
 links before each change.
 """
 
-from dataclasses import replace
-
 from libo2cb.errors import FIRST_NODE, LAST_NODE
 from libo2cb.events import Event, log
 from ocfs2_controld.actions import CloseLock, DropLock, KeepLock, SayOrdering
 from ocfs2_controld.events import OrderingSaid
 from ocfs2_controld.state import Locks, Turn
-from protocol.frozen import EMPTY, FrozenMap
+from protocol.frozen import EMPTY, FrozenMap, replace
 from protocol.identity import NodeIdentity
 from protocol.ordering import Cancel, Lock, Locked, Queued, Refused, Unlocked, Waiting
 

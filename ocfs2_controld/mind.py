@@ -5,7 +5,6 @@ order, then looks at each group that they concern, and ends with the words to sa
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from errno import EINVAL
 
 from libo2cb.engine.port import (
@@ -46,7 +45,7 @@ from ocfs2_controld.events import (
 from ocfs2_controld.explain import collection_wait, waiting_since, waits
 from ocfs2_controld.state import Engine, Local, ServiceKind, Session, Settings, State, Turn, Usage
 from ocfs2_controld.usage import Call, Happening, happen
-from protocol.frozen import FrozenMap
+from protocol.frozen import FrozenMap, replace
 from protocol.group import Envelope, Expel, Goodbye, Identify, Lost, Statement, ViewMember
 from protocol.identity import Life
 
@@ -321,6 +320,8 @@ def _settle(t: Turn, events: Sequence[Event]) -> None:
 
 def _flush(t: Turn) -> None:
     """Say the words of this step: those that name a view by themselves, the others in the name of the change."""
+    if not t.words:
+        return
     free = tuple(w for w in t.words if isinstance(w, Statement | Expel))
     tagged = tuple(w for w in t.words if not isinstance(w, Statement | Expel))
     if free:
@@ -372,12 +373,12 @@ def _lost_for_good(t: Turn) -> None:
 def _owed_statements(t: Turn) -> None:
     """A member whose statement is missing for the grace time is put out; one of those who have stated says so."""
     state = t.state
-    view = state.view
-    if view is None or state.channel.change is not None or state.out is not None:
-        return
     silent = t.now - state.channel.since
+    if silent < state.settings.grace_seconds or state.channel.change is not None or state.out is not None:
+        return
+    view = state.view
     stated: list[ViewMember] = sorted(state.channel.statements)
-    if silent < state.settings.grace_seconds or not stated or stated[0] != state.member:
+    if view is None or not stated or stated[0] != state.member:
         return
     for m in view.members:
         if m not in state.channel.statements:

@@ -11,14 +11,13 @@ A phase is left when everybody who owes an answer in it has given one; `advance`
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from enum import Enum, auto
 from itertools import chain
 from operator import attrgetter
 from typing import TypeAlias
 
 from libo2cb.machine import Move, Table
-from protocol.frozen import FrozenMap
+from protocol.frozen import FrozenMap, replace
 from protocol.group import (
     NOBODY,
     FenceBegun,
@@ -264,7 +263,7 @@ def advance(g: Group, fenced: tuple[Life, ...], name: StartName) -> Group:
         fenced: lives known to be dead.
         name: for the START that this may come to; there can be no more than one.
     """
-    while (after := _step(g, fenced, name)) != g:
+    while (after := _step(g, fenced, name)) is not g:
         g = after
     return g
 
@@ -328,7 +327,7 @@ def _told(table: GroupTable, ring: Ring, fs: str, sender: Life, word: TaggedWord
         old = Group(lost=table.unseen, phase=Phase.RECOVER)
     new = PHASES[old.phase, heard].rule(old, sender, word)
     new = advance(new, table.fenced, table.named.following(ring))
-    if new == old and fs in table.groups:
+    if (new is old or new == old) and fs in table.groups:
         return table
     return replace(
         table,

@@ -1,11 +1,44 @@
-"""An immutable mapping: states and messages hold one, compare by value and can be hashed."""
+"""Values that never change: a mapping, and how a frozen dataclass is made from another one."""
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from dataclasses import fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
+
+if TYPE_CHECKING:  # with this name the type checker looks at the fields of each call
+    from dataclasses import replace as replace  # noqa: PLC0414 (handed on to those who import it from here)
+else:
+    T = TypeVar("T")
+
+    def replace(old: T, /, **changes: object) -> T:
+        """A frozen, slotted dataclass with some fields changed.
+
+        What `dataclasses.replace` gives, at a fifth of its price: a mind makes a dozen new states in each step, of some
+        thirty fields each. Fields are copied as they are, so it is for classes without a `__post_init__`.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        kind = type(old)
+        new = kind.__new__(kind)
+        slots = _slots(kind)
+        for read, write in slots.values():
+            write(new, read(old))
+        for name, value in changes.items():
+            if name not in slots:
+                raise TypeError(f"{kind.__name__} has no field {name!r}")
+            slots[name][1](new, value)
+        return new
+
+    @cache
+    def _slots(kind: type) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]]:
+        """How each field of a class is read and written, below the guard of a frozen one."""
+        descriptors = {field.name: vars(kind)[field.name] for field in fields(kind)}
+        return {name: (it.__get__, it.__set__) for name, it in descriptors.items()}
 
 
 class FrozenMap(Mapping[K, V]):

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from protocol.frozen import EMPTY, FrozenMap
-from protocol.identity import Life, NodeIdentity, Ring
+from protocol.identity import Life, NodeIdentity, Ring, life
 
 MAJOR, MINOR = 1, 0
 PIECE = 64 * 1024
@@ -481,7 +481,7 @@ def _is_map(value: Json) -> dict[str, Json]:
 
 def _to_life(value: Json) -> Life:
     node, boot = _is_list(value, 2)
-    return Life(_is_int(node), _is_text(boot))
+    return life(_is_int(node), _is_text(boot))
 
 
 def _to_identity(value: Json) -> NodeIdentity:

@@ -1,6 +1,7 @@
 """Who a node is: its identity in the node tree, and its life."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 UNKNOWN_BOOT = ""
 """The boot id of a life that nobody has seen: a configured node that may be up and writing all the same."""
@@ -52,6 +53,12 @@ class Life:
 
     def __str__(self) -> str:
         return f"{self.node}/{self.boot[:8] or 'unknown'}"
+
+
+@lru_cache(maxsize=4096)
+def life(node: int, boot: str) -> Life:
+    """A life, and for the same one mostly the same object: tuples and sets find one that is in them at once."""
+    return Life(node, boot)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,11 +1,12 @@
-"""The immutable mapping, and the tables of state machines."""
+"""Values that never change: the mapping and `replace`; and the tables of state machines."""
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
 import pytest
 
 from libo2cb.machine import Move, Table
-from protocol.frozen import EMPTY, FrozenMap
+from protocol.frozen import EMPTY, FrozenMap, replace
 
 
 def test_a_map_never_changes() -> None:
@@ -85,3 +86,28 @@ def test_a_table_is_drawn() -> None:
     )
     assert "| **RED** | switch → GREEN | stay |" in table.drawing()
     assert len(list(table)) == 4
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    one: int
+    other: tuple[int, ...] = ()
+
+
+def test_replace_makes_another_value() -> None:
+    old = Pair(1, (2,))
+    new = replace(old, one=3)
+    assert (old, new) == (Pair(1, (2,)), Pair(3, (2,)))
+    assert hash(new) == hash(Pair(3, (2,)))
+    assert replace(old) == old
+    assert replace(old) is not old
+
+
+def test_replace_knows_the_fields() -> None:
+    with pytest.raises(TypeError, match="Pair has no field 'two'"):
+        replace(Pair(1), two=2)  # type: ignore[call-arg]
+
+
+def test_what_replace_makes_is_frozen() -> None:
+    with pytest.raises(AttributeError):
+        replace(Pair(1), one=2).one = 3  # type: ignore[misc]
