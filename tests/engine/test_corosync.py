@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import threading
@@ -467,6 +468,104 @@ def test_a_sink_that_raises_is_reported_and_its_port_is_silent() -> None:
             await engine.do(1, "kill")
             await port.close()
             assert ([type(e) for e in heard], reports.qsize()) == ([EngineUp, Members], 0)
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_dealt_with_is_reported_and_the_port_connects_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that fell silent would leave its daemon with the membership of that moment for ever."""
+
+    async def run() -> None:
+        reports: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.put_nowait(context))
+        async with running_corosync(2) as engine, membership(engine) as (_, ear):
+            with monkeypatch.context() as patch:
+                patch.setattr("libo2cb.engine.corosync.membership.Assembler.hear", _fails)
+                await engine.do(2, "kill")
+                report = await asyncio.wait_for(reports.get(), PATIENCE)
+                assert isinstance(report["exception"], ZeroDivisionError)
+                (*_, down) = await ear.until(has(EngineDown))
+                assert isinstance(down, EngineDown)
+                assert "a bug of this daemon: ZeroDivisionError" in down.reason
+            heard = await ear.until(has(Members))
+            assert {EngineUp, Members} <= {type(e) for e in heard}
+            assert isinstance(heard[-1], Members)
+            assert heard[-1].members == (1,)
+            # The same for what fails beside the hearing: the reading of the configuration.
+            with monkeypatch.context() as patch:
+                patch.setattr(nodelist, "read", _fails)
+                await engine.add(3, "10.99.0.3")
+                assert isinstance((await asyncio.wait_for(reports.get(), PATIENCE))["exception"], ZeroDivisionError)
+                await ear.until(has(EngineDown))
+            heard = await ear.until(has(Members))
+            up = next(e for e in heard if isinstance(e, EngineUp))
+            assert [n.number for n in up.nodes] == [1, 2, 3]
+
+    asyncio.run(run())
+
+
+def _fails(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_a_process_without_descriptors_says_so_and_connects_when_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with running_corosync(1) as engine:
+            port, ear = engine.membership(1, "o2cb"), Ear[MembershipEvent]()
+            before = descriptors()
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "dup", _no_descriptor)
+                await port.start(ear)
+                (down,) = await ear.until(has(EngineDown))
+                assert isinstance(down, EngineDown)
+                assert down.reason == "this process cannot connect to corosync: Too many open files"
+            await ear.until(has(Members))
+            await port.close()
+            assert descriptors() <= before + 1  # the loop's own
+
+    asyncio.run(run())
+
+
+def _no_descriptor(_fd: int) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_where_only_one_of_three_services_connects_nothing_is_left_open_and_all_is_tried_again() -> None:
+    """Each connection takes 3 MB of /dev/shm, and there is room for one."""
+
+    async def run() -> None:
+        async with running_corosync(1) as engine:
+            await room(engine, "$(( $(df -B1 --output=used /dev/shm | tail -1) + 5000000 ))")
+            port, ear = engine.membership(1, "o2cb"), Ear[MembershipEvent]()
+            before = descriptors()
+            await port.start(ear)
+            (down,) = await ear.until(has(EngineDown))
+            assert isinstance(down, EngineDown)
+            assert "CS_ERR_NO_SPACE" in down.reason
+            assert "make /dev/shm larger" in down.reason
+            await room(engine, "1g")
+            await ear.until(has(Members))
+            await port.close()
+            assert descriptors() <= before + 1  # the loop's own
+
+    async def room(engine: Corosync, size: str) -> None:
+        remount = f"mount -o remount,size={size} /dev/shm"
+        done = await asyncio.to_thread(engine.cluster.run, 1, ("sh", "-c", remount))
+        assert done.returncode == 0, done.stderr
+
+    asyncio.run(run())
+
+
+def test_a_node_is_put_out_for_a_reason_of_any_length() -> None:
+    """Corosync takes 255 bytes; what a daemon has to say of a garbled message may be longer."""
+
+    async def run() -> None:
+        async with running_corosync(2) as engine, membership(engine) as (port, ear):
+            port.put_out(2, "ü" * 200)
+            await ear.until(lambda heard: any(isinstance(e, Members) and e.members == (1,) for e in heard))
+            process = engine.cluster.seats[2].corosync
+            assert process is not None
+            assert await asyncio.to_thread(process.wait, PATIENCE) == 255
 
     asyncio.run(run())
 

@@ -21,7 +21,7 @@ from libo2cb.engine.corosync import build, errors, handles, libraries, nodelist
 from libo2cb.engine.corosync.channel import CorosyncChannel
 from libo2cb.engine.corosync.handles import Cmap, Cpg, Quorum
 from libo2cb.engine.corosync.libraries import FFI
-from libo2cb.engine.corosync.membership import _MembershipLink
+from libo2cb.engine.corosync.membership import CorosyncMembership, _MembershipLink
 from libo2cb.engine.corosync.resolver import Resolver
 from libo2cb.engine.corosync.said import Confchg, KeyChanged, Message, NodeList, TotemConfchg
 from libo2cb.engine.corosync.worker import Worker
@@ -76,6 +76,19 @@ def test_a_library_that_is_missing_is_named_with_its_package(monkeypatch: pytest
         libraries.libraries.cache_clear()
     assert "libcpg-of-nobody.so.4 cannot be loaded" in caught.value.sentence()
     assert "apt-get install libcpg4" in caught.value.sentence()
+
+
+def test_a_library_of_an_older_corosync_is_named_before_anything_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libcmap stands for a libquorum of 3.0: it has the file name, and not the functions."""
+    monkeypatch.setitem(libraries._FILES, "quorum", ("libcmap.so.4", "libquorum5"))
+    libraries.libraries.cache_clear()
+    try:
+        with pytest.raises(errors.LibraryTooOld) as caught:
+            CorosyncMembership("o2cb")
+    finally:
+        libraries.libraries.cache_clear()
+    assert "libcmap.so.4 is too old: it has no quorum_" in caught.value.sentence()
+    assert "install corosync 3.1 or later" in caught.value.sentence()
 
 
 def test_a_call_that_says_try_again_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +251,24 @@ def test_the_worker_makes_one_call_after_the_other_on_one_thread_and_ends() -> N
     asyncio.run(run())
 
 
+def test_without_a_thread_a_call_is_not_made_and_the_next_one_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        worker = Worker("w")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", _no_thread)
+            with pytest.raises(OSError, match="no thread can be started"):
+                await worker.call(lambda: 1)
+            assert Resolver().resolve(["n1"], PATIENCE) == {}
+        assert await worker.call(lambda: 2) == 2
+        worker.end()
+
+    asyncio.run(run())
+
+
+def _no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_call_that_comes_back_after_the_loop_hurts_nobody() -> None:
     go, worker = threading.Event(), Worker("w")
 
@@ -251,6 +282,60 @@ def test_a_call_that_comes_back_after_the_loop_hurts_nobody() -> None:
     go.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+# a list of keys
+
+
+class CmapLibrary:
+    """Two keys; the second one is answered with an error."""
+
+    def __init__(self, get: int, end: int) -> None:
+        self.keys = [b"nodelist.node.0.name", b"nodelist.node.1.name"]
+        self.get, self.end, self.open = get, end, 0
+
+    def cmap_iter_init(self, _number: int, _prefix: bytes, _iterator: Any) -> int:
+        self.open += 1
+        return errors.OK
+
+    def cmap_iter_next(self, _number: int, _iterator: int, key: Any, size: Any, _kind: Any) -> int:
+        if not self.keys:
+            return self.end
+        name = self.keys[0] + b"\0"
+        FFI.buffer(key)[0 : len(name)] = name
+        size[0] = 3
+        return errors.OK
+
+    def cmap_get(self, _number: int, _key: Any, value: Any, size: Any, kind: Any) -> int:
+        name = self.keys.pop(0)
+        FFI.buffer(value)[0:3] = b"n1\0"
+        size[0], kind[0] = 3, handles.CMAP_STRING
+        return errors.OK if b".0." in name else self.get
+
+    def cmap_iter_finalize(self, _number: int, _iterator: int) -> int:
+        self.open -= 1
+        return errors.OK
+
+
+@pytest.mark.parametrize(
+    ("get", "end", "call"),
+    [
+        (errors.NOT_EXIST, errors.NO_SECTIONS, None),
+        (errors.NO_SPACE, errors.NO_SECTIONS, None),
+        (errors.LIBRARY, errors.NO_SECTIONS, "cmap_get"),
+        (errors.OK, errors.LIBRARY, "cmap_iter_next"),
+    ],
+)
+def test_half_a_list_of_keys_is_none(get: int, end: int, call: str | None) -> None:
+    """Corosync dies while it is asked: what was read until then must not be taken for the whole configuration."""
+    cmap: Any = Cmap.__new__(Cmap)
+    cmap._number, cmap._library = 7, CmapLibrary(get, end)
+    if call is None:
+        assert cmap.read("nodelist.") == {"nodelist.node.0.name": "n1"}
+    else:
+        with pytest.raises(errors.CorosyncError, match=rf"{call} failed with CS_ERR_LIBRARY"):
+            cmap.read("nodelist.")
+    assert cmap._library.open == 0
 
 
 # a reload in the midst of a reading

@@ -7,6 +7,10 @@ from libo2cb.errors import O2cbError
 OK: Final = 1
 LIBRARY: Final = 2
 TRY_AGAIN: Final = 6
+NOT_EXIST: Final = 12
+NO_SPACE: Final = 15
+NO_SECTIONS: Final = 27
+"""An iteration over cmap has come to its end."""
 AWAY: Final = frozenset({LIBRARY, 4, TRY_AGAIN})
 """What connecting says while corosync does not run, or is still starting."""
 
@@ -84,6 +88,21 @@ class LibraryMissing(O2cbError):
             library, says="cannot be loaded", why=why, do=f"install it: apt-get install {package} (Debian's name)"
         )
         self.args = (library, package, why)
+
+
+class LibraryTooOld(O2cbError):
+    """One of corosync's client libraries is of a version before 3.1: it has the same file name.
+
+    Args:
+        library: its file: "libquorum.so.5".
+        function: what it does not have: "quorum_model_initialize".
+    """
+
+    def __init__(self, library: str, function: str) -> None:
+        super().__init__(
+            library, says="is too old", why=f"it has no {function}", do="install corosync 3.1 or later on all nodes"
+        )
+        self.args = (library, function)
 
 
 class NoQuorumProvider(O2cbError):

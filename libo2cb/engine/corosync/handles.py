@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
-from libo2cb.engine.corosync.errors import OK, TRY_AGAIN, CorosyncError
-from libo2cb.engine.corosync.libraries import FFI, call, insist, libraries
+from libo2cb.engine.corosync.errors import NO_SECTIONS, NO_SPACE, NOT_EXIST, OK, TRY_AGAIN, CorosyncError
+from libo2cb.engine.corosync.libraries import FFI, call, insist, libraries, outcome
 from libo2cb.engine.corosync.said import (
     Confchg,
     KeyChanged,
@@ -41,6 +41,8 @@ QUORUM_FREE: Final = 0
 CMAP_TRACK_ALL: Final = 4 | 1 | 2 | 8  # added, deleted, modified; below a prefix
 CMAP_STRING: Final = 11
 KEY_BYTES: Final = 256
+REASON_BYTES: Final = 255
+"""Of the reason for which a node is put out: of more, corosync takes nothing (CS_ERR_NAME_TOO_LONG)."""
 
 _FORMATS: Final = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "q", 8: "Q", 9: "f", 10: "d"}
 """cmap's types of numbers, as struct has them."""
@@ -216,18 +218,27 @@ class Cmap(Handle[KeyChanged]):
         insist(self._library, "cmap_track_add", self._number, *arguments)
 
     def read(self, prefix: str) -> dict[str, Value]:
-        """All keys that begin so, with their values; not at one instant."""
+        """All keys that begin so, with their values; not at one instant.
+
+        Raises:
+            CorosyncError: the connection is lost: half a list is none.
+        """
         library, number = self._library, self._number
         iterator, key = FFI.new("cmap_iter_handle_t *"), FFI.new("char[]", KEY_BYTES)
         size, kind = FFI.new("size_t *"), FFI.new("int *")
         found: dict[str, Value] = {}
         insist(library, "cmap_iter_init", number, prefix.encode(), iterator)
         try:
-            while library.cmap_iter_next(number, iterator[0], key, size, kind) == OK:
+            while (error := outcome(library, "cmap_iter_next", number, iterator[0], key, size, kind)) == OK:
                 buffer = FFI.new("char[]", size[0])
-                # A key that has gone meanwhile, or has grown, is left out: a notice of it is on its way.
-                if library.cmap_get(number, key, buffer, size, kind) == OK:
+                error = outcome(library, "cmap_get", number, key, buffer, size, kind)
+                if error == OK:
                     found[_text(FFI.string(key))] = _value(kind[0], bytes(FFI.buffer(buffer, size[0])))
+                elif error not in (NOT_EXIST, NO_SPACE):
+                    raise CorosyncError("cmap_get", error)
+                # A key that has gone meanwhile, or has grown, is left out: a notice of it is on its way.
+            if error != NO_SECTIONS:
+                raise CorosyncError("cmap_iter_next", error)
         finally:
             library.cmap_iter_finalize(number, iterator[0])
         return found
@@ -262,8 +273,16 @@ class Cfg(Handle[Shutdown]):
         insist(self._library, "corosync_cfg_replyto_shutdown", self._number, int(allow))
 
     def kill_node(self, node: int, reason: str) -> None:
-        """Ask the corosync of a node to end; returns before it does, and whether or not there is such a node."""
-        insist(self._library, "corosync_cfg_kill_node", self._number, node, _bytes(reason))
+        """Ask the corosync of a node to end; returns before it does.
+
+        Args:
+            node: its number.
+            reason: for corosync's log there; what is beyond REASON_BYTES is cut off.
+
+        Raises:
+            CorosyncError: CS_ERR_NOT_EXIST: the node is not in this ring.
+        """
+        insist(self._library, "corosync_cfg_kill_node", self._number, node, _bytes(reason)[:REASON_BYTES])
 
 
 def _group(name: bytes) -> Any:

@@ -204,6 +204,9 @@ class _MembershipLink(Link):
         except CorosyncError as error:
             self._session.lose(f"{self.farewell}: {error.head()}")
             return
+        except Exception as error:  # noqa: BLE001 (handed on)
+            self._session.fail(error)
+            return
         self._session.resume(self._cmap)
         before, self._configuration = self._configuration, now
         if (now.nodes, now.two_node, now.notes) != (before.nodes, before.two_node, before.notes):

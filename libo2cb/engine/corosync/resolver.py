@@ -31,11 +31,18 @@ class Resolver:
         if wanted:
             with self._answered:
                 if not self._asking:
-                    self._asking = True
-                    Thread(target=self._ask, args=(wanted,), name="corosync names", daemon=True).start()
+                    self._asking = self._begin(wanted)
                 self._answered.wait_for(lambda: not self._asking, patience)
         with self._answered:
             return {name: self._found[name] for name in wanted if name in self._found}
+
+    def _begin(self, names: list[str]) -> bool:
+        """Whether there is a thread that asks; without one they are asked for another time."""
+        try:
+            Thread(target=self._ask, args=(names,), name="corosync names", daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
 
     def _ask(self, names: list[str]) -> None:
         try:

@@ -139,6 +139,14 @@ class Session(Generic[E]):
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(reason)
 
+    def fail(self, error: Exception) -> None:
+        """Something of ours has failed: give the present link up as in `lose`, and have the loop's handler hear of it.
+
+        A port that fell silent instead would leave its daemon with the membership of that moment for ever.
+        """
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(error)
+
     def pause(self, handle: Source) -> None:
         """Leave a handle to the worker: the loop does not touch it until it is resumed as often."""
         self._paused[handle] = self._paused.get(handle, 0) + 1
@@ -165,7 +173,7 @@ class Session(Generic[E]):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(OSError):  # it takes too long, or there never was a thread
                 async with asyncio.timeout(CLOSE_TIME):
                     await self.worker.call(lambda: None)  # the last call before it has closed everything
         self.worker.end()
@@ -185,11 +193,7 @@ class Session(Generic[E]):
         silent = "corosync admits nobody: it hangs, or is still starting; this goes on by itself when it answers"
         alarm = loop.call_later(SILENCE, partial(self._tell_down, silent, news=True))
         try:
-            try:
-                await self.worker.call(link.open)
-            except O2cbError as error:
-                away = isinstance(error, CorosyncError) and error.error in AWAY
-                return error.sentence(), False, not away
+            await self.worker.call(link.open)
             alarm.cancel()
             self._lost, self._link = loop.create_future(), link
             link.attached()
@@ -197,6 +201,13 @@ class Session(Generic[E]):
                 self._readers[handle] = (handle.fileno(), hear)
                 self._listen(handle)
             return await self._lost, True, False
+        except O2cbError as error:
+            away = isinstance(error, CorosyncError) and error.error in AWAY
+            return error.sentence(), False, not away
+        except OSError as error:
+            return f"this process cannot connect to corosync: {error.strerror or error}", False, True
+        except Exception as error:  # noqa: BLE001 (the loop's handler has it; the port connects again)
+            return self._bug(error), False, True
         finally:
             alarm.cancel()
             for fd, _ in self._readers.values():
@@ -224,9 +235,16 @@ class Session(Generic[E]):
                     return
         except CorosyncError as error:
             self.lose(f"{self._link.farewell if self._link else Link.farewell}: {error.head()}")
-        except Exception as error:  # noqa: BLE001 (a bug of ours; _run raises it)
-            if not lost.done():
-                lost.set_exception(error)
+        except Exception as error:  # noqa: BLE001 (handed on)
+            self.fail(error)
+
+    def _bug(self, error: Exception) -> str:
+        """Why there is no corosync; the loop's handler hears of it, once as long as it is the only thing to tell."""
+        reason = f"what corosync says cannot be dealt with, which is a bug of this daemon: {error!r}"
+        if not self._is_down or reason != self._reason:
+            context = {"message": f"{self._name}: it connects again", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+        return reason
 
     def _tell_down(self, reason: str, *, news: bool) -> None:
         """Say that there is no corosync: once, and again when an operator has something else to mend than before."""

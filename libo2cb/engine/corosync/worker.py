@@ -1,6 +1,7 @@
 """The one thread on which a port calls what may wait for corosync."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -28,7 +29,10 @@ class Worker:
         self._thread: Thread | None = None
 
     def call(self, function: Callable[[], R]) -> "asyncio.Future[R]":
-        """Make a call; the future has what it returns or raises. Cancelling the future does not stop the call."""
+        """Make a call; the future has what it returns or raises. Cancelling the future does not stop the call.
+
+        Where no thread can be started the future has OSError (EAGAIN), and the call is not made.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
 
@@ -48,7 +52,10 @@ class Worker:
             else:
                 _soon(loop, partial(give, result))
 
-        self._put(run)
+        if self._starts():
+            self._calls.put(run)
+        else:
+            answer.set_exception(OSError(errno.EAGAIN, "no thread can be started"))
         return answer
 
     def end(self) -> None:
@@ -56,11 +63,16 @@ class Worker:
         if self._thread is not None:
             self._calls.put(None)
 
-    def _put(self, run: Callable[[], None]) -> None:
-        self._calls.put(run)
+    def _starts(self) -> bool:
+        """Whether there is a thread."""
         if self._thread is None:
-            self._thread = Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
 
     def _work(self) -> None:
         if self._enter is not None:
