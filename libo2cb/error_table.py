@@ -79,7 +79,7 @@ class O2cbError(Exception):
                 clauses = [error.why] if error is self else [error.head(), error.why]
                 advice.append(error.do)
             else:
-                clauses = [_foreign(error)]
+                clauses = [_foreign(error, self.head())]
             reasons.extend(clauses)
         tail = "; ".join(dict.fromkeys(c for c in [*reasons, *advice] if c))
         return one_line(f"{self.head()}: {tail}" if tail else self.head())
@@ -98,10 +98,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         at = at.__cause__
 
 
-def _foreign(error: BaseException) -> str:
-    """What an exception of somebody else says, without Python's decoration."""
+def _foreign(error: BaseException, told: str) -> str:
+    """What an exception of somebody else says, without Python's decoration, nor a name that was told already."""
     if isinstance(error, OSError) and error.errno is not None:
-        names = [shown(n) for n in map(_name_text, (error.filename, error.filename2)) if n]
+        names = [shown(n) for n in map(_name_text, (error.filename, error.filename2)) if n and shown(n) not in told]
         said = errno_words(error.errno)
         return f"{' -> '.join(names)}: {said}" if names else said
     return str(error) or type(error).__name__

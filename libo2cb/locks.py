@@ -26,8 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-FIRST_NODE: Final = 1
-LAST_NODE: Final = 254
+from libo2cb.limits import FIRST_NODE, LAST_NODE
+
 RECORD: Final = 256
 """Bytes of a record on the ordering socket."""
 

@@ -5,7 +5,7 @@ that it took for dead. Here a link means more than that. All members hold the no
 goes before the life that it means has left or is fenced. So a manager says what it wants, and the daemons decide:
 
     up, this node       it joins the group and holds the region, under the service MANAGER, until it is put down
-    up, another node    confirmed when it is linked here; else refused: a node joins by its own word, on that node
+    up, another node    confirmed when it is linked here and not lost; else refused: a node joins by its own word, there
     down, this node     its hold ends, and it leaves; refused while it is mounted, or held by others: it would stay up.
                         Holders whose name a restart of the daemon has lost are taken for the manager's, one at a time
     down, another node  confirmed when it is not linked here; else refused, with what it takes (law 11)
@@ -24,6 +24,7 @@ from libo2cb.join import begin_group_join, complete_group_join, group_leave
 from libo2cb.report_client import ask_report, server_uids
 from libo2cb.service.report import Group, Ocfs2Report
 from libo2cb.superblock import read_superblock
+from protocol.client import MOUNT_SERVICE
 
 MANAGER: Final = "external manager"
 """The service under which a manager holds a region."""
@@ -54,6 +55,7 @@ def node_up(config: Config, region: str, node: str, device: Callable[[], str], w
     group = _group(report, region)
     if number != report.local:
         if group is not None and number in group.links:
+            _not_lost(group, name, number, says=f"is not up in {_title(group)}")
             return f"{name} is up in {_title(group)}"
         raise RegionInUse(
             f"node {name}",
@@ -105,7 +107,9 @@ def node_down(config: Config, region: str, node: str) -> str:
     unnamed = [h for h in group.holders if h.program is None] if group is not None else []
     if group is None or not (ours or unnamed):
         raise UnknownRegion(f"region {region}", says=f"is not held by a manager on {name}")
-    users = [*group.mount_points, *(h.service for h in group.holders if h not in ours and h not in unnamed)]
+    # Where there are mount points, the service of mounts is they.
+    others = [h.service for h in group.holders if h not in ours and h not in unnamed]
+    users = [*group.mount_points, *(s for s in others if s != MOUNT_SERVICE or not group.mount_points)]
     if users:
         raise RegionInUse(
             f"node {name}",
@@ -121,17 +125,29 @@ def node_down(config: Config, region: str, node: str) -> str:
 
 
 def _down_elsewhere(group: Group | None, region: str, name: str, number: int) -> str:
-    lost = [x for x in group.lost if x.number == number and not x.fenced] if group is not None else []
-    if group is None or (number not in group.links and not lost):
+    if group is None:
         return f"{name} is not up in {region}"
     subject, says = f"node {name}", f"cannot be put down in {_title(group)}"
-    if lost:
-        do = f"switch {name} off, see that it is off, and say: {_COMMAND} --fenced {name}"
-        raise RegionInUse(subject, says=says, why="it is lost and not yet fenced, and may still write", do=do)
+    _not_lost(group, name, number, says=says)
+    if number not in group.links:
+        return f"{name} is not up in {region}"
     if any(member.number == number for member in group.members):
         do = f"unmount it on {name}; a node that is dead is lost to the cluster engine, and fenced"
         raise RegionInUse(subject, says=says, why="it is a living member", do=do)
     raise RegionInUse(subject, says=says, why="it is on its way in or out", do=f"see {_COMMAND} -I, and say it again")
+
+
+def _not_lost(group: Group, name: str, number: int, *, says: str) -> None:
+    """Refuse for a lost node: its link may stand for long yet, and means neither that it lives nor that it does not."""
+    for lost in group.lost:
+        if lost.number != number or (lost.fenced and number not in group.links):
+            continue
+        if lost.fenced:
+            why, do = "it is lost and fenced, and its link goes with the next START", f"see {_COMMAND} -I"
+        else:
+            why = "it is lost and not yet fenced, and may still write"
+            do = f"switch {name} off, see that it is off, and say: {_COMMAND} --fenced {name}"
+        raise RegionInUse(f"node {name}", says=says, why=why, do=do)
 
 
 def _report(config: Config) -> Ocfs2Report:
@@ -143,8 +159,10 @@ def _node(report: Ocfs2Report, node: str) -> tuple[str, int]:
     known = {peer.name: peer.number for peer in report.nodes}
     if report.local is not None and report.local_name is not None:
         known[report.local_name] = report.local
+    if node in known:  # first, for a node's name may be another's number
+        return node, known[node]
     for name, number in known.items():
-        if node in (name, str(number)):
+        if node == str(number):
             return name, number
     if not known:
         raise ConfigurationError(f"node {node}", says="is not known", why="the cluster engine has not answered yet")

@@ -136,6 +136,13 @@ class MountTable(Protocol):
             RuntimeError: it is watched already.
         """
 
+    def has_changed(self) -> bool:
+        """Whether the table may be another than when this was last asked, or since `watch`. Never waits.
+
+        A change that came before the call is seen by it, whatever the watcher has been told so far; the watcher may
+        then be told no more of that one.
+        """
+
     def close(self) -> None:
         """Stop watching. May be called twice."""
 

@@ -115,6 +115,7 @@ class KernelMounts:
         self._fstypes = tuple(fstypes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._table: int | None = None
+        self._asked: int | None = None  # has_changed's own: a descriptor is told of each change once
         self._inner: select.epoll | None = None
 
     def mounts(self) -> list[Mount]:
@@ -133,6 +134,7 @@ class KernelMounts:
             raise RuntimeError("the mount table is watched already")
         try:
             self._table = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
+            self._asked = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
             self._inner = select.epoll()
             # mountinfo is always readable, and a change is told as priority data: a plain add_reader on it would spin.
             # So an epoll that waits for priority data only lies between.
@@ -151,15 +153,20 @@ class KernelMounts:
         loop.add_reader(self._inner.fileno(), woken)
         self._loop = loop
 
+    def has_changed(self) -> bool:
+        """Whether the table may be another than when this was last asked, or since `watch`. Never waits."""
+        return self._asked is None or _changed(self._asked)
+
     def close(self) -> None:
         """Stop watching."""
         if self._inner is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._inner.fileno())
             self._inner.close()
-        if self._table is not None:
-            os.close(self._table)
-        self._loop = self._inner = self._table = None
+        for descriptor in (self._table, self._asked):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._loop = self._inner = self._table = self._asked = None
 
     def busy(self, path: str, device: DeviceId | None = None) -> Busy:
         """Ask the kernel: an exclusive open of a block device fails with EBUSY while it is mounted.

@@ -6,8 +6,9 @@ Whoever calls o2cb_add_node or o2cb_remove_node for a cluster that daemons serve
 
 import errno
 
-from libo2cb.errors import KernelRefusal, Kind, NotThere, Pinned, check_cluster_name, check_identity
+from libo2cb.errors import KernelRefusal, Kind, NotThere, Pinned
 from libo2cb.kernel.port import KernelPort, StandingNode
+from libo2cb.limits import check_cluster_name, check_identity
 from protocol.identity import NodeIdentity
 
 
@@ -100,17 +101,24 @@ def _fill(kernel: KernelPort, cluster: str, identity: NodeIdentity, local: bool)
         )
 
 
-def o2cb_remove_node(kernel: KernelPort, cluster: str, name: str) -> None:
+def o2cb_remove_node(kernel: KernelPort, cluster: str, name: str, *, unlinked: bool = False) -> None:
     """Remove a node. One that is not there is removed already.
 
     A node that a region links is not touched, also where the kernel would allow it.
+
+    Args:
+        kernel: the kernel.
+        cluster: the cluster.
+        name: the node's directory.
+        unlinked: the caller has listed the links and found none, under the node's lock, which it still holds. A
+            cluster with a thousand regions has a thousand directories to list.
 
     Raises:
         Pinned: a region links it, or something else in the kernel holds it.
         KernelRefusal: anything else that the kernel says.
     """
     try:
-        if regions := kernel.linked(cluster, name):
+        if regions := () if unlinked else kernel.linked(cluster, name):
             raise Pinned(
                 "rmdir",
                 f"{cluster}/node/{name}",

@@ -21,6 +21,8 @@ import psutil
 UNKNOWN_PROGRAM: Final = "unknown"
 _STATE = 0  # fields of /proc/PID/stat, counted behind the program's name
 _START_TIME = 19
+_STAT_BYTES: Final = 4096  # some fifty numbers; the kernel gives it out whole
+_DEAD: Final = "ZXx"
 _SOCKET_LINE: Final = re.compile(rb"\S+: (?:\S+ ){5} *(?P<inode>\d+) (?P<name>.*)", re.DOTALL)
 _UCRED: Final = struct.Struct("=iII")
 
@@ -40,11 +42,21 @@ class Process:
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The process that has this pid now; None when there is none, or only its zombie."""
+        return cls.named(pid)[0]
+
+    @classmethod
+    def named(cls, pid: int) -> tuple[Self | None, str]:
+        """The process that has this pid now, and its program's name, by one look at /proc.
+
+        Returns:
+            None for the process when there is none, or only its zombie; the name as of `program_name`.
+        """
         found = _stat(pid)
         if found is None:
-            return None
-        process = cls(pid, found[1])
-        return process if process.alive() else None
+            return None, UNKNOWN_PROGRAM
+        state, started, raw = found
+        name = _text(raw) if b"\\" not in raw else program_name(pid)  # some kernels escape it there
+        return (cls(pid, started) if state not in _DEAD or _has_other_threads(pid) else None), name
 
     @classmethod
     def current(cls) -> Self:
@@ -63,8 +75,8 @@ class Process:
         found = _stat(self.pid)
         if found is None:
             return False
-        state, started = found
-        return started == self.started and (state not in "ZXx" or _has_other_threads(self.pid))
+        state, started, _ = found
+        return started == self.started and (state not in _DEAD or _has_other_threads(self.pid))
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> bool:
         """Send a signal to this very process; never to a successor that has its pid.
@@ -114,7 +126,11 @@ def program_name(pid: int) -> str:
         raw = Path(f"/proc/{pid}/comm").read_bytes()
     except OSError:
         return UNKNOWN_PROGRAM
-    return raw.rstrip(b"\n").decode("utf-8", "surrogateescape") or UNKNOWN_PROGRAM
+    return _text(raw.rstrip(b"\n"))
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape") or UNKNOWN_PROGRAM
 
 
 def set_program_name(name: str) -> None:
@@ -198,17 +214,24 @@ def _listener(name: str) -> Process | None:
         return Process.of(peer_credentials(probe)[0])
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State and start time, from one read, so that they are of one process."""
+def _stat(pid: int) -> tuple[str, int, bytes] | None:
+    """State, start time and program's name, from one read, so that they are of one process."""
     if pid <= 0:
         return None
     try:
-        raw = Path(f"/proc/{pid}/stat").read_bytes()
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        raw = os.read(descriptor, _STAT_BYTES)
+    except OSError:  # it has ended since the open
+        return None
+    finally:
+        os.close(descriptor)
     # The name is in parentheses and may hold blanks and parentheses itself; all behind the last one is numbers.
-    fields = raw.rpartition(b")")[2].split()
-    return fields[_STATE].decode("ascii"), int(fields[_START_TIME])
+    head, _, tail = raw.rpartition(b")")
+    fields = tail.split()
+    return fields[_STATE].decode("ascii"), int(fields[_START_TIME]), head.partition(b"(")[2]
 
 
 def _has_other_threads(pid: int) -> bool:

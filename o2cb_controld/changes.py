@@ -315,7 +315,7 @@ def reconcile(state: State, now: float) -> Step:
     actions: tuple[Action, ...] = ()
     difference = state.difference()
     slots = {s.number: s for s in state.slots}
-    for number in sorted({*difference.numbers(), *slots}):
+    for number in sorted({*difference.differing(), *slots}):
         need = difference.need(number)
         slot = slots.get(number)
         if slot is None and (isinstance(need, Nothing) or not state.acting):

@@ -6,8 +6,9 @@ before the engine has told its first membership, or a daemon that starts faster 
 
 from errno import EEXIST, ENOSPC
 
-from libo2cb.errors import O2cbError, check_cluster_name
+from libo2cb.errors import O2cbError
 from libo2cb.events import Event, log
+from libo2cb.limits import check_cluster_name
 from libo2cb.wording import errno_words, shown
 from o2cb_controld.actions import Action, Exit, MakeCluster, ReadKernel
 from o2cb_controld.events import ClusterMade, ClusterRefused, KernelRead, KernelUnread

@@ -164,7 +164,9 @@ class Hands:
                     o2cb_add_node(self.kernel, self._cluster, identity, local)
                     return told.Made(number, identity, local)
                 case do.RemoveNode(_, name):
-                    o2cb_remove_node(self.kernel, self._cluster, name)
+                    # The mind has had its links listed under this lock.
+                    unlinked = number in self._exclusive and self._heartbeat is None
+                    o2cb_remove_node(self.kernel, self._cluster, name, unlinked=unlinked)
                     return told.Removed(number, name)
         except KernelRefusal as refusal:
             return told.Refused(number, refusal.errno)

@@ -11,8 +11,8 @@ from enum import Enum
 from errno import EBUSY, EINVAL, ENOENT, ESHUTDOWN
 from typing import TypeAlias
 
-from libo2cb.errors import FIRST_NODE, LAST_NODE
 from libo2cb.events import Event, Log, log
+from libo2cb.limits import FIRST_NODE, LAST_NODE
 from libo2cb.machine import Move, Table
 from libo2cb.wording import errno_words, shown
 from o2cb_controld.actions import Action, Drop, Grant, Say

@@ -252,10 +252,9 @@ def waiting(state: State) -> dict[str, str]:
     if (back := standing_back(state)) and state.ending is not Ending.CLOSING:
         found["the node tree"] = back
     difference = state.difference()
-    for number in difference.numbers():
+    for number in difference.differing():
         need = difference.need(number)
-        if not isinstance(need, Nothing):
-            found[what(state, number, need)] = why(state, number, need)
+        found[what(state, number, need)] = why(state, number, need)
     for r in state.requests:
         because = r.reason if r.phase is Lock.QUEUED else "its grant is being sent"
         found[f"lock of {shown(r.identity.name)} for request {r.request} of connection {r.connection}"] = because

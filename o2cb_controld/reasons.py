@@ -91,7 +91,7 @@ def unready(state: State, difference: Difference) -> str:
         return f"this node (number {local}) cannot be held by o2cb, or the engine's configuration does not name it"
     if not difference.right(mine):
         return f"the local node {mine} does not stand yet: {why(state, local, difference.need(local))}"
-    for number in sorted({*difference.numbers(), *(s.number for s in state.slots)}):
+    for number in sorted({*difference.differing(), *(s.number for s in state.slots)}):
         need = difference.need(number)
         slot = state.slot(number)
         if isinstance(need, Nothing):

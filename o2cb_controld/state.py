@@ -12,7 +12,7 @@ from typing import TypeAlias
 from libo2cb.engine.port import ConfiguredNode
 from libo2cb.kernel.port import StandingNode
 from o2cb_controld.actions import Action
-from o2cb_controld.topology import Difference
+from o2cb_controld.topology import Difference, difference
 from protocol.frozen import replace
 from protocol.identity import NodeIdentity, Ring
 
@@ -274,7 +274,7 @@ class State:
 
     def difference(self) -> Difference:
         """Target against standing."""
-        return Difference(self.target(), self.standing, self.engine.local)
+        return difference(self.target(), self.standing, self.engine.local)
 
     def slot(self, number: int) -> Slot | None:
         """The slot of this number, if it has one."""

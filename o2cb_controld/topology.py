@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from libo2cb.engine.port import ConfiguredNode
-from libo2cb.errors import O2cbError, check_identity
+from libo2cb.errors import O2cbError
 from libo2cb.kernel.port import StandingNode
+from libo2cb.limits import check_identity
 from protocol.identity import NodeIdentity
 
 ORPHANS = 0
@@ -124,6 +125,8 @@ class Difference:
         self._by_endpoint = {(s.address, s.port): s for s in self.standing if s.port}
         names = {w.name for w in self.wanted.values()}
         self._orphans = sorted(s.name for s in self.standing if not s.number and s.name not in names)
+        self._needs: dict[int, Need] = {}
+        self._differing: tuple[int, ...] | None = None
 
     def numbers(self) -> list[int]:
         """Every number that has something to say, ascending; ORPHANS first."""
@@ -139,8 +142,20 @@ class Difference:
         is_local = identity.number == self.local
         return s is not None and s.complete and s.identity == identity and s.local == is_local
 
+    def differing(self) -> tuple[int, ...]:
+        """The numbers that need something, ascending; ORPHANS first."""
+        if self._differing is None:
+            self._differing = tuple(n for n in self.numbers() if not isinstance(self.need(n), Nothing))
+        return self._differing
+
     def need(self, number: int) -> Need:
         """The next step of this number."""
+        need = self._needs.get(number)
+        if need is None:
+            need = self._needs[number] = self._find(number)
+        return need
+
+    def _find(self, number: int) -> Need:
         if number == ORPHANS:
             return Remove(self._orphans[0], None) if self._orphans else NOTHING
         w = self.wanted.get(number)
@@ -155,3 +170,17 @@ class Difference:
         if (s := self._by_endpoint.get((w.address, w.port))) is not None:
             return Held(w, s.name, f"the address {w.address}:{w.port}")
         return Make(w)
+
+
+_latest: dict[int | None, tuple[tuple[NodeIdentity, ...], tuple[StandingNode, ...], Difference]] = {}
+
+
+def difference(wanted: tuple[NodeIdentity, ...], standing: tuple[StandingNode, ...], local: int | None) -> Difference:
+    """Wanted against standing. Of the same tuples as before it is the same object.
+
+    A step asks half a dozen times, and a death takes as many steps, in which most of 254 nodes stay what they are.
+    """
+    known = _latest.get(local)
+    if known is None or known[0] is not wanted or known[1] is not standing:
+        known = _latest[local] = (wanted, standing, Difference(wanted, standing, local))
+    return known[2]

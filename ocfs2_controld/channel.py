@@ -5,17 +5,17 @@ its statement the change is complete, and words can be said in it. A word said i
 everybody, its sender too, which says it again if it still wants it (rule `tag`).
 """
 
-from dataclasses import replace
-
 from libo2cb.engine.port import ChannelMember, ChannelMembers, ChannelRing, Reason
 from libo2cb.events import Event, log
+from libo2cb.limits import LAST_NODE
+from ocfs2_controld import outs
 from ocfs2_controld.actions import Exit, LeaveChannel, PowerOff, PutOut
 from ocfs2_controld.change import in_doubt, reconcile
 from ocfs2_controld.events import Garbled, Heard
 from ocfs2_controld.explain import named
 from ocfs2_controld.state import Out, Present, State, Turn, Usage
 from ocfs2_controld.table import TaggedWord, apply, bound, needs_fence, proven_dead
-from protocol.frozen import EMPTY, FrozenMap
+from protocol.frozen import EMPTY, FrozenMap, replace
 from protocol.group import (
     Claim,
     Expel,
@@ -169,11 +169,11 @@ def asks_devices(state: State, now: float) -> bool:
 
 def tell(t: Turn) -> None:
     """Make our statement, once for each view, when all STOPs that it is about have returned (rule `stopped`)."""
-    state = t.state
-    channel, view = state.channel, state.view
-    if view is None or channel.told or not state.engine.up or not state.found or state.ending is not None:
+    state, channel = t.state, t.state.channel
+    if channel.told or not state.engine.up or not state.found or state.ending is not None or state.out is not None:
         return
-    if state.member not in view.members or state.out is not None:
+    view = state.view
+    if view is None or state.member not in view.members:
         return
     identity = state.identity
     if identity is None or asks_devices(state, t.now):
@@ -191,7 +191,8 @@ def tell(t: Turn) -> None:
         nonce=f"{state.settings.incarnation}.{channel.count}",
         identity=identity,
         blocks=state.settings.blocks,
-        configured=tuple(n.number for n in state.engine.nodes),
+        # Number 300 can be no node of OCFS2. It has never written, and is never fenced before a first mount.
+        configured=tuple(n.number for n in state.engine.nodes if 0 < n.number <= LAST_NODE),
         table=state.table,
         claims=_claims(state),
         away=tuple(sorted(state.away)),
@@ -204,6 +205,10 @@ def tell(t: Turn) -> None:
 
 def heard(t: Turn, event: Heard) -> None:
     """An envelope in the channel's order."""
+    present = t.state.present.get(event.sender.node)
+    ours = event.sender == t.state.member and present is not None and present.member == event.sender
+    if ours and event.envelope.change is not None and event.envelope.change == t.state.channel.change:
+        t.put(said=t.state.said.difference(event.envelope.words), said_at=t.now)
     for word in event.envelope.words:
         match word:
             case Statement():
@@ -327,15 +332,17 @@ def settle_outs(t: Turn) -> None:
     """Have the engine put out who should have gone by itself. One node asks, with quorum; it counts as no fence.
 
     A's daemon hangs. It was expelled, and B and C go on; but each new member of the channel would have to wait for A's
-    statement again. And A, should it be recovered by others and go on, is to hear nothing more of the cluster.
+    statement again. And A, should it be recovered by others and go on, is to hear nothing more of the cluster. Whose
+    vote is needed stays all the same (outs.py).
     """
     state = t.state
-    if not state.acts:
+    if not state.outs or not state.acts:
         return
-    for node, out in state.outs.items():
-        if node in state.engine.members and node != state.engine.local and out.due <= t.now:
-            t.put(outs=t.state.outs.put(node, replace(out, due=t.now + state.settings.grace_seconds)))
-            t.do(log(Event.NODE_PUT_OUT, "warning", peer=state.engine.name(node), cause=out.why), PutOut(node, out.why))
+    go, _ = outs.due(state, t.now)
+    for node in go:
+        out = state.outs[node]
+        t.put(outs=t.state.outs.put(node, replace(out, due=t.now + state.settings.grace_seconds)))
+        t.do(log(Event.NODE_PUT_OUT, "warning", peer=state.engine.name(node), cause=out.why), PutOut(node, out.why))
 
 
 def garbled(t: Turn, event: Garbled) -> None:
@@ -372,8 +379,6 @@ def _tagged(t: Turn, sender: ViewMember, change: str | None, word: TaggedWord) -
     if change is None or change != channel.change or table is None or present is None or present.member != sender:
         t.do(log(Event.MESSAGE_DROPPED, "debug", change=str(change), peer=t.state.engine.name(sender.node)))
         return
-    if sender == t.state.member:
-        t.put(said=t.state.said - {word})
     if isinstance(word, Identify) and word.identity.number == sender.node and not bound(table, present.life):
         t.put(present=t.state.present.put(sender.node, replace(present, identity=word.identity)))
         t.dirty.update(t.state.locals)

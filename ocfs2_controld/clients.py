@@ -17,8 +17,8 @@ from libo2cb.errors import O2cbError
 from libo2cb.events import Event as Logged
 from libo2cb.events import Log, log
 from libo2cb.locks import Descriptor
-from libo2cb.processes import Process
 from libo2cb.service.server import Connection, RecordServer
+from libo2cb.service.stream import Violation
 from libo2cb.service.threads import in_thread
 from libo2cb.superblock import read_superblock
 from ocfs2_controld import events as told
@@ -124,8 +124,7 @@ class Clients:
 
     def opened(self, connection: Connection) -> None:
         """For the server."""
-        process = Process.of(connection.pid)
-        started = float(process.started) if process is not None else 0.0
+        started = float(connection.process.started) if connection.process is not None else 0.0
         trusted = connection.uid in self._trusted
         peer = told.Peer(connection.pid, connection.uid, started, connection.program, trusted)
         self._tell(told.ClientOpened(connection.id, peer))
@@ -172,6 +171,7 @@ class Clients:
         if self._waiting[connection.id] >= MOST_WAITING:
             why = f"{MOST_WAITING} of your requests wait already; send the next when one is answered"
             self._note(log(Logged.VIOLATION, "warning", peer=str(connection), cause=why))
+            self.server.violations[Violation.TOO_MANY_REQUESTS] += 1
             connection.send(client.status(EBUSY, why))
             connection.close_after_flush()
             return

@@ -28,8 +28,8 @@ from libo2cb.service.logs import Logger
 from libo2cb.service.notify import ServiceManager, notify
 from libo2cb.service.server import ListenError, NameTaken
 from libo2cb.service.threads import Worker
+from libo2cb.tools.facts import Facts as Shown
 from libo2cb.tools.screens import headline
-from libo2cb.tools.verdict import Facts as Shown
 from ocfs2_controld import actions as do
 from ocfs2_controld import events as told
 from ocfs2_controld.clients import Clients
@@ -127,9 +127,11 @@ class Daemon:
         self._worker = Worker("kernel")
         self._manager = ServiceManager(lambda: headline(Shown(ocfs2=self._report())))
         self._inbox: deque[told.Event] = deque()
+        self._opened = 0  # events of the inbox that can wait for another one
         self._results: list[told.Event] = []
         self._stirred = asyncio.Event()
         self._mounts_changed = False
+        self._mounts_unread = False
         self._timer: asyncio.TimerHandle | None = None
         self._alarm: float | None = None
         self._service: Descriptor | None = None
@@ -213,7 +215,10 @@ class Daemon:
 
     def _tell(self, event: told.Event) -> None:
         self._inbox.append(event)
-        self._stirred.set()
+        if isinstance(event, told.ClientOpened):
+            self._opened += 1  # nothing follows from it until the client says something
+        else:
+            self._stirred.set()
 
     def _mounts_stirred(self) -> None:
         self._mounts_changed = True
@@ -229,10 +234,12 @@ class Daemon:
 
     async def _think(self) -> int:
         while True:
-            if not (self._results or self._inbox or self._mounts_changed or self._is_due(self._now())):
+            waits = len(self._inbox) > self._opened
+            if not (self._results or waits or self._mounts_changed or self._is_due(self._now())):
                 self._stirred.clear()
-                await self._stirred.wait()
-            await asyncio.sleep(0)  # whatever else this wake-up of the loop has brought comes along
+                await self._stirred.wait()  # what else this wake-up of the loop has brought is there when this goes on
+            else:
+                await asyncio.sleep(0)
             events = await self._taken()
             now = self._now()
             if self._is_due(now):
@@ -262,22 +269,32 @@ class Daemon:
         events: list[told.Event] = []
         while self._inbox:
             events.append(self._inbox.popleft())
+            if isinstance(events[-1], told.ClientOpened):
+                self._opened -= 1
             if isinstance(events[-1], told.OrderingSaid) and events[-1].descriptor:
                 self._neighbour.taken()
                 break
         self._clients.taken(events)
-        if self._mounts_changed or any(_ends_use(e) for e in events):
+        if self._mounts_changed or (any(_ends_use(e) for e in events) and self._may_have_changed()):
             events = [*await self._changed_mounts(), *events]
         return [*results, *events]
 
-    async def _changed_mounts(self) -> list[told.Event]:
-        """The mount table, if it is another than the mind knows.
+    def _may_have_changed(self) -> bool:
+        """Whether the mind's mount table may be out of date.
 
-        A's client mounts, says MRESULT and ends: were its end told before the mount is, A would look unmounted.
+        A's client mounts, says MRESULT and ends: were its end told before the mount is, A would look unmounted. That
+        the watcher has said nothing is no answer, since it may be told of the mount after MRESULT has come.
         """
+        return self._mounts_unread or self._ports.volumes.has_changed()
+
+    async def _changed_mounts(self) -> list[told.Event]:
+        """The mount table, if it is another than the mind knows."""
         self._mounts_changed = False
+        self._ports.volumes.has_changed()  # whatever came before it is seen by the look that follows
+        self._mounts_unread = True
         try:
             mounts = await self._worker.do(self._ports.volumes.mounts)
+            self._mounts_unread = False
         except (O2cbError, OSError) as error:
             why = error.sentence() if isinstance(error, O2cbError) else str(error)
             self._logger.write(log(Logged.SURPRISE, "error", state="mount table", cause=why))
@@ -293,10 +310,16 @@ class Daemon:
 
     def _wake_at(self, at: float | None) -> None:
         """One timer, or none: nothing wakes a daemon at rest."""
+        if at == self._alarm and self._timer is not None:
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._alarm = at
-        self._timer = None if at is None else asyncio.get_running_loop().call_at(self._epoch + at, self._stirred.set)
+        self._timer = None if at is None else asyncio.get_running_loop().call_at(self._epoch + at, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._stirred.set()
 
     # The mind's actions.
 

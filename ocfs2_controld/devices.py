@@ -80,7 +80,10 @@ class Volumes(Protocol):
         """
 
     def watch(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
-        """Call back on the loop after every change. The one function that is for the loop itself."""
+        """Call back on the loop after every change. For the loop itself, like the next."""
+
+    def has_changed(self) -> bool:
+        """Whether the table may be another than when this was last asked; see MountTable."""
 
     def close(self) -> None:
         """Stop watching."""
@@ -104,6 +107,7 @@ class SandboxVolumes:
         self._table = table
         self._local: dict[DeviceId, bool] = {}
         self.watch = table.watch
+        self.has_changed = table.has_changed
         self.close = table.close
 
     def mounts(self) -> FrozenMap[str, tuple[str, ...]]:
@@ -164,6 +168,7 @@ class KernelVolumes:
     def __init__(self, table: MountTable, devices: Callable[[], list[str]] = block_devices) -> None:
         self._table = table
         self._devices = devices
+        self.has_changed = table.has_changed
         self._known: dict[DeviceId, Future[str]] = {}
         self._changed: Callable[[], None] = lambda: None
 

@@ -3,11 +3,13 @@
 Law 17: whatever waits longer than five seconds names what it waits for, in status and log.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from libo2cb.wording import shown
+from ocfs2_controld import outs
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
 from ocfs2_controld.table import lost_lives, needs_fence
 from protocol.group import NOBODY, Group, Phase
@@ -83,9 +85,21 @@ def collection_wait(state: State) -> str:
     if channel.change is None:
         view = state.view
         owing = [m.node for m in view.members if m not in channel.statements] if view else []
+        if channel.told and state.member.node in owing:
+            return "the cluster engine: it has not delivered this node's own statement"
         if owing:
             return f"a statement of {', '.join(state.engine.name(n) for n in owing)}"
     return ""
+
+
+def unheard(state: State, now: float) -> float | None:
+    """For how many seconds the engine has owed this node its own words, once that is too long to be on the way.
+
+    An engine that hangs says nothing at all. A asks to mount, and nothing is the matter with the group as A knows it:
+    what A said has not come back is all that A can see of the hang, and that B and C have lost A long ago.
+    """
+    silent = now - state.said_at
+    return silent if state.said and silent >= state.settings.naming_seconds else None
 
 
 def one_a_node(lives: Iterable[Life]) -> tuple[Life, ...]:
@@ -108,11 +122,17 @@ def who_fences(state: State, life: Life) -> int:
     return state.actor if by == NOBODY else by.node
 
 
+def _switch_off(life: Life, name: str) -> str:
+    """What to do about a node that has to be off. One that was not seen may be well, and without the daemon."""
+    off = f"switch {name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {shlex.quote(name)}"
+    return f"start ocfs2_controld on {name}; or {off}" if life.unknown else off
+
+
 def fence_wait(state: State, life: Life, now: float) -> tuple[str, str]:
     """Why a lost life is not fenced yet, and what to do."""
     name = named(state, life)
     unseen = f"{name} has not been seen since this cluster came up" if life.unknown else f"{name} is lost"
-    do = f"switch {name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {name}"
+    do = _switch_off(life, name)
     if not state.good:
         return f"{unseen}; fencing waits for quorum", "bring nodes up until the cluster has quorum"
     actor = who_fences(state, life)
@@ -156,7 +176,9 @@ def conditions(state: State, fs: str, now: float) -> tuple[Condition, ...]:
     ring_ok = not silent and engine.ring == channel.ring
     ring = Condition("ring", ring_ok, silent or ("" if ring_ok else "quorum is not known yet for the channel's ring"))
     votes = f"{len(engine.members)}/{len(engine.nodes)}"
-    quorum = Condition("quorum", engine.up and engine.quorate, "" if engine.quorate else f"no quorum ({votes} nodes)")
+    quorate = engine.up and engine.quorate
+    lacking = f"no quorum ({votes} nodes)" if engine.up else "without the cluster engine there is no quorum"
+    quorum = Condition("quorum", quorate, "" if quorate else lacking)
     owed = unfenced(state, g.lost)
     fencing = Condition("fencing", not owed, fence_wait(state, owed[0], now)[0] if owed else "")
     why = "; ".join(away_wait(state, x, now) for x in g.away)
@@ -218,6 +240,8 @@ def why_mount_waits(state: State, fs: str, now: float) -> str:
         return "o2cb_controld: its service lock"
     if silent := collection_wait(state):
         return silent
+    if (owed := unheard(state, now)) is not None:
+        return f"the cluster engine: for {owed:.0f} s it has not delivered what this node said; it may hang"
     if not state.good:
         votes = f"{len(state.engine.members)}/{len(state.engine.nodes)}"
         return f"quorum ({votes} nodes are here)"
@@ -260,9 +284,13 @@ def waiting_since(state: State) -> Iterator[float]:
     """When each thing that waits now began to: what `waits` tells, without the sentences, which take time to make."""
     if state.channel.change is None or not state.engine.up:
         yield state.channel.since
+    if state.said:
+        yield state.said_at
     yield from (fence.since for fence in state.fences.values())
     if state.table is not None and lost_lives(state.table):
         yield state.channel.since
+    if state.outs and state.acts:
+        yield from (out.due for out in state.outs.values())
     for local in state.locals.values():
         if local.usage is not Usage.USED:
             yield local.since
@@ -276,12 +304,24 @@ def waits(state: State, now: float) -> tuple[Wait, ...]:
     found: list[Wait] = []
     if silent := collection_wait(state):
         found.append(Wait("the change of the channel", state.channel.since, silent))
+    if (owed := unheard(state, now)) is not None:
+        why = f"the cluster engine has not delivered it for {owed:.0f} s"
+        do = (
+            "see whether the cluster engine on this node hangs (corosync-quorumtool -s gives no answer then); if so, "
+            "end it and start it again: mounts stay"
+        )
+        found.append(Wait("what this node said to the others", state.said_at, why, do))
     if state.table is not None:
         for life in one_a_node(needs_fence(state.table)):
             why, do = fence_wait(state, life, now)
             fence = state.fences.get(life)
             since = fence.since if fence is not None else state.channel.since
             found.append(Wait(f"fencing of {named(state, life)}", since, why, do, "", life.node))
+    for node in outs.due(state, now)[1] if state.outs and state.acts else ():
+        name, out = state.engine.name(node), state.outs[node]
+        why = f"it has to go ({out.why}), and without its vote the cluster would have no quorum"
+        do = f"bring up nodes that are missing, or restart {name}"
+        found.append(Wait(f"the putting out of {name} by the cluster engine", out.due, why, do, "", node))
     for fs, local in sorted(state.locals.items()):
         found.extend(_usage_waits(state, fs, local, now))
     for fs, since in sorted(state.strays.items()):

@@ -72,7 +72,7 @@ def _begin(a: Act) -> None:
     t, life = a.turn, a.life
     attempt = a.fence.attempts + 1
     t.do(log(Event.FENCE_BEGUN, "warning", life=str(life), attempt=attempt))
-    node = t.state.engine.node(life.node)
+    node = t.state.engine.known(life.node)
     a.put(phase=FencePhase.RUNNING, attempts=attempt)
     t.do(RunFence(life, named(t.state, life), node.address if node is not None else ""))
 

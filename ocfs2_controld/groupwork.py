@@ -107,7 +107,7 @@ def settle(t: Turn, fs: str) -> None:
     if not state.complete:
         _settle_alone(t, fs)
         return
-    state = None
+    local, g = state.local(fs), state.group(fs)
     for rule in (_finish, _drop, _wish, _answer, _watch, _need):
         if t.state is not state:
             state = t.state

@@ -33,6 +33,7 @@ class Hands:
 
     def __init__(self, kernel: KernelPort) -> None:
         self.kernel = kernel
+        self._names: dict[int, str] = {}  # where to look first
 
     def found(self) -> KernelFound:
         """All regions that stand, with the numbers of the nodes that they link.
@@ -62,22 +63,37 @@ class Hands:
 
     def carry_out(self, cluster: str, calls: Iterable[CallKernel]) -> list[KernelDone]:
         """Make calls, one after the other; what came of each. Raises nothing that the kernel says."""
-        names: dict[int, str] | None = None
+        names: dict[int, str] = {}
         done: list[KernelDone] = []
         for call in calls:
             try:
-                if call.number and names is None:
+                if call.number and call.number not in names:
                     # Links pin nodes, and locks keep those that are to be linked: no name changes meanwhile.
-                    names = {n.number: n.name for n in self.kernel.nodes(cluster) if n.complete}
-                self._make(cluster, call, names or {})
+                    names[call.number] = self._name_of(cluster, call.number)
+                self._make(cluster, call, names.get(call.number, ""))
             except KernelRefusal as refusal:
-                done.append(self._judged(cluster, call, refusal, (names or {}).get(call.number, "")))
+                done.append(self._judged(cluster, call, refusal, names.get(call.number, "")))
             else:
                 done.append(KernelDone(call.call, call.fs, call.number, 0, ""))
         return done
 
-    def _make(self, cluster: str, call: CallKernel, names: dict[int, str]) -> None:
-        if call.number and call.number not in names:
+    def _name_of(self, cluster: str, number: int) -> str:
+        """The complete node of this number; empty without one.
+
+        Looked for among all only where it has moved. A had number 3; while nothing linked it, its directory was
+        removed, and that of number 3 has another name by now, or A has another number: so the node itself is asked.
+        """
+        name = self._names.get(number)
+        try:
+            if name is not None and self.kernel.number(cluster, name) == number:
+                return name
+        except NotThere:
+            pass
+        self._names = {n.number: n.name for n in self.kernel.nodes(cluster) if n.complete}
+        return self._names.get(number, "")
+
+    def _make(self, cluster: str, call: CallKernel, name: str) -> None:
+        if call.number and not name:
             subject = f"node {call.number} in filesystem {call.fs}"
             raise KernelRefusal(call.call.name.lower(), subject, ENOENT, why="no complete node has that number")
         match call.call:
@@ -86,9 +102,9 @@ class Hands:
             case Call.REMOVE_REGION:
                 heartbeat.remove_region(self.kernel, cluster, call.fs)
             case Call.LINK:
-                heartbeat.node_up(self.kernel, cluster, call.fs, names[call.number])
+                heartbeat.node_up(self.kernel, cluster, call.fs, name)
             case Call.UNLINK:
-                heartbeat.node_down(self.kernel, cluster, call.fs, names[call.number])
+                heartbeat.node_down(self.kernel, cluster, call.fs, name)
 
     def _judged(self, cluster: str, call: CallKernel, refusal: KernelRefusal, name: str) -> KernelDone:
         done = refusal.errno == _DONE_ALREADY[call.call]

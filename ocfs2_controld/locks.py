@@ -5,14 +5,18 @@ last link to the node is gone. Links found at a restart need no lock: they prote
 links before each change.
 """
 
-from libo2cb.errors import FIRST_NODE, LAST_NODE
+from errno import EINVAL
+
+from libo2cb.errors import O2cbError
 from libo2cb.events import Event, log
+from libo2cb.limits import FIRST_NODE, LAST_NODE, check_identity
 from ocfs2_controld.actions import CloseLock, DropLock, KeepLock, SayOrdering
 from ocfs2_controld.events import OrderingSaid
 from ocfs2_controld.state import Locks, Turn
+from protocol.framing import BadMessage, TextTooLong
 from protocol.frozen import EMPTY, FrozenMap, replace
 from protocol.identity import NodeIdentity
-from protocol.ordering import Cancel, Lock, Locked, Queued, Refused, Unlocked, Waiting
+from protocol.ordering import Cancel, Lock, Locked, Queued, Refused, Unlocked, Waiting, encode
 
 
 def _put(t: Turn, **changes: object) -> None:
@@ -107,7 +111,26 @@ def _granted(t: Turn, request: int, descriptor: bool) -> None:
     )
 
 
+def _unsayable(identity: NodeIdentity) -> str:
+    """Why no LOCK can name this node, which o2cb_controld would refuse all the same; empty if one can.
+
+    B has a name of 65 bytes, and asks to join. A daemon that tried to say LOCK would end, and so would those of all
+    members, each with its mounts.
+    """
+    try:
+        encode(Lock(0, identity))
+    except (BadMessage, TextTooLong) as error:
+        try:
+            check_identity(identity)
+        except O2cbError as refusal:
+            return refusal.sentence()
+        return str(error)
+    return ""
+
+
 def _ask(locks: Locks, identity: NodeIdentity, t: Turn) -> Locks:
+    if why := _unsayable(identity):
+        return replace(locks, refused=locks.refused.put(identity.key, (EINVAL, why)))
     request = locks.following
     number, address, port = identity.key
     t.do(

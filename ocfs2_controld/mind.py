@@ -12,6 +12,7 @@ from libo2cb.engine.port import (
     ChannelMembers,
     ChannelRing,
     Configured,
+    ConfiguredNode,
     EngineDown,
     EngineUp,
     Members,
@@ -135,7 +136,8 @@ def _engine(t: Turn, event: EngineUp | EngineDown | Configured | Members | Shutd
             # it hears that the membership service was away: what it heard there since is not to be forgotten.
             channel.halt_all(t, f"the cluster engine is lost: {event.reason}")
         case Configured():
-            t.put(engine=replace(engine, nodes=event.nodes, two_node=event.two_node, notes=event.notes))
+            former = _former(engine, event.nodes)
+            t.put(engine=replace(engine, nodes=event.nodes, former=former, two_node=event.two_node, notes=event.notes))
             t.do(log(Logged.CONFIGURED, nodes=[f"{n.number} {n.name} {n.address}" for n in event.nodes]))
             t.dirty.update(t.state.locals)
         case Members():
@@ -168,6 +170,7 @@ def _engine_up(t: Turn, event: EngineUp) -> None:
             cluster=event.cluster,
             local=event.local,
             nodes=event.nodes,
+            former=_former(engine, event.nodes),
             two_node=event.two_node,
             notes=event.notes,
         )
@@ -179,6 +182,13 @@ def _engine_up(t: Turn, event: EngineUp) -> None:
         if local.usage is Usage.JOINING and local.cluster not in ("", event.cluster):
             text = sessions.wrong_cluster(local.cluster, event.cluster)
             happen(Happening.REFUSED, Call(t, fs, code=EINVAL, text=text))
+
+
+def _former(engine: Engine, nodes: Sequence[ConfiguredNode]) -> FrozenMap[int, ConfiguredNode]:
+    """Who has left the configuration once these are in it."""
+    stays = {n.number for n in nodes}
+    known = (*engine.former.values(), *engine.nodes)
+    return FrozenMap({n.number: n for n in known if n.number not in stays})
 
 
 def _members(t: Turn, event: Members) -> None:

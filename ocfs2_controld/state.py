@@ -1,6 +1,6 @@
 """The state of the mind: frozen, comparable, and rebuilt from kernel, mount table and channel after each restart."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -8,9 +8,9 @@ from libo2cb.engine.port import ConfiguredNode
 from ocfs2_controld.actions import Action
 from ocfs2_controld.events import Peer
 from ocfs2_controld.table import bound
-from protocol.frozen import EMPTY, FrozenMap
+from protocol.frozen import EMPTY, FrozenMap, replace
 from protocol.group import NO_START, Group, GroupTable, Refuse, StartName, Statement, View, ViewMember, Word
-from protocol.identity import Life, NodeIdentity, Ring
+from protocol.identity import Life, NodeIdentity, Ring, life
 
 LockKey: TypeAlias = tuple[int, str, int]
 """Number, address and port: what a lock is granted for."""
@@ -69,6 +69,7 @@ class Engine:
         cluster: the cluster's name.
         local: this node's number.
         nodes: the configured nodes.
+        former: nodes that have left the configuration, by number, as they stood in it last.
         two_node: quorum is granted to either of two nodes alone: only a fence decides a cut.
         notes: what an operator should know of the configuration.
         ring: the ring that the rest is said of; None before the first word.
@@ -85,6 +86,7 @@ class Engine:
     cluster: str = ""
     local: int = 0
     nodes: tuple[ConfiguredNode, ...] = ()
+    former: FrozenMap[int, ConfiguredNode] = EMPTY
     two_node: bool = False
     notes: tuple[str, ...] = ()
     ring: Ring | None = None
@@ -99,9 +101,17 @@ class Engine:
         """The configured node of this number."""
         return next((n for n in self.nodes if n.number == number), None)
 
+    def known(self, number: int) -> ConfiguredNode | None:
+        """The node of this number, as it is or as it was last configured.
+
+        B is dead. Before it is fenced it gets another address, for which it leaves the configuration for a moment; or
+        it leaves for good. Its fence goes by the name that the power switch knows.
+        """
+        return self.node(number) or self.former.get(number)
+
     def name(self, number: int) -> str:
         """A node's name for people."""
-        node = self.node(number)
+        node = self.known(number)
         return f"node {number}" if node is None else node.name
 
 
@@ -370,6 +380,7 @@ class State:
         spoke: node to the ring of the last complete change in which it was present.
         away: node to since when its daemon is away while the node is not.
         said: our words of this change that have not come back yet.
+        said_at: since when none of them has come back.
         locals: filesystems of this node, by UUID.
         mounts: the mount table, by UUID.
         strays: what it shows and no client has asked for here, by UUID: since when.
@@ -398,6 +409,7 @@ class State:
     spoke: FrozenMap[int, Ring] = EMPTY
     away: FrozenMap[int, float] = EMPTY
     said: frozenset[Word] = frozenset()
+    said_at: float = 0.0
     locals: FrozenMap[str, Local] = EMPTY
     mounts: FrozenMap[str, tuple[str, ...]] = EMPTY
     strays: FrozenMap[str, float] = EMPTY
@@ -419,7 +431,7 @@ class State:
     @property
     def me(self) -> Life:
         """This node's life."""
-        return Life(self.engine.local, self.settings.boot)
+        return life(self.engine.local, self.settings.boot)
 
     @property
     def identity(self) -> NodeIdentity | None:
@@ -522,7 +534,8 @@ class Turn:
         """Say a word in this change, unless it is on its way already."""
         if word in self.state.said:
             return False
-        self.put(said=self.state.said | {word})
+        since = self.state.said_at if self.state.said else self.now
+        self.put(said=self.state.said | {word}, said_at=since)
         self.words.append(word)
         return True
 

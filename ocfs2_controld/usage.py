@@ -197,11 +197,16 @@ def _heard_of(c: Call) -> bool:
     return state.me in g.queue or state.me in g.members
 
 
+def _deadline_over(c: Call) -> str:
+    """Log that a MOUNT has waited for long enough, and for what; the sentence for its client."""
+    why = why_mount_waits(c.turn.state, c.fs, c.turn.now)
+    c.turn.do(log(Event.DEADLINE, "warning", fs=c.fs, cause=why))
+    return f"gave up after {c.turn.state.settings.mount_seconds:.0f} s: {why}"
+
+
 def _give_up(c: Call) -> None:
     local, t = c.local, c.turn
-    why = why_mount_waits(t.state, c.fs, t.now)
-    text = f"gave up after {t.state.settings.mount_seconds:.0f} s: {why}"
-    t.do(log(Event.DEADLINE, "warning", fs=c.fs, cause=why))
+    text = _deadline_over(c)
     if not _heard_of(c):
         c.become(Usage.IDLE, connection=None, deadline=None)
         c.answer(local.connection, ETIMEDOUT, text)
@@ -415,11 +420,9 @@ def _wait_for_leave(c: Call) -> None:
 
 
 def _waiter_gives_up(c: Call) -> None:
-    local, t = c.local, c.turn
-    why = why_mount_waits(t.state, c.fs, t.now)
-    t.put_local(c.fs, waiting=None, deadline=None)
-    t.do(log(Event.DEADLINE, "warning", fs=c.fs, cause=why))
-    c.answer(local.waiting, ETIMEDOUT, f"gave up after {t.state.settings.mount_seconds:.0f} s: {why}")
+    waiter, text = c.local.waiting, _deadline_over(c)
+    c.turn.put_local(c.fs, waiting=None, deadline=None)
+    c.answer(waiter, ETIMEDOUT, text)
 
 
 def _waiter_gone(c: Call) -> None:

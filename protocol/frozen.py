@@ -93,6 +93,10 @@ class FrozenMap(Mapping[K, V]):
         """The values."""
         return self._items.values()
 
+    def values_reversed(self) -> Iterator[V]:
+        """The values, the last first."""
+        return reversed(self._items.values())
+
     def items(self) -> ItemsView[K, V]:
         """Keys with their values."""
         return self._items.items()

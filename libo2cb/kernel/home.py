@@ -8,10 +8,12 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from libo2cb.kernel.journal import Entry, Journal
 
 _NO_INSTANT = (0, 0)
+_PAGE = 4096  # no attribute is longer
 
 
 class SandboxHome:
@@ -32,6 +34,9 @@ class SandboxHome:
         self.journal = home / "log" / "kernel.jsonl"
         self._aside = kernel / "aside"
         self._lock = kernel / "lock"
+        # As text for what every call needs: a Path costs more than the system call that it is for.
+        self.root = os.fspath(self.tree)
+        self._beside = os.fspath(self._aside)
 
     def make(self) -> None:
         """Make the directories of a home that is new."""
@@ -44,8 +49,8 @@ class SandboxHome:
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            for left in self._aside.iterdir():
-                _remove(left)
+            for left in os.listdir(self._beside):  # noqa: PTH208 (names are enough)
+                _remove(f"{self._beside}/{left}")
             with Journal(self.journal) as journal:
                 self.settle(journal)
                 yield journal
@@ -62,14 +67,14 @@ class SandboxHome:
 
     def _stands(self, entry: Entry) -> bool:
         """Whether the effect of the last line of the journal is there."""
-        path = self.tree / entry["path"]
+        path = f"{self.root}/{entry['path']}"
         match entry["call"]:
             case "mkdir" | "symlink":
                 return os.path.lexists(path)
             case "rmdir" | "unlink":
                 return not os.path.lexists(path)
             case "write":
-                return os.path.lexists(path) and path.read_bytes() == entry["content"].encode() and written(path)
+                return os.path.lexists(path) and read_if_written(path) == entry["content"].encode()
             case "boot":
                 return self.tree.is_dir() and self.boot_id.read_text().strip() == entry["boot"]
             case "clear":
@@ -82,12 +87,13 @@ class SandboxHome:
         root = self._aside / "new"
         root.mkdir()
         for name, what in content.items():
+            at = f"{self._beside}/new/{name}"
             if isinstance(what, bytes):
-                _default(root / name, what)
+                _default(at, what)
                 continue
-            (root / name).mkdir()
+            os.mkdir(at)  # noqa: PTH102 (see __init__)
             for attribute, text in what.items():
-                _default(root / name / attribute, text)
+                _default(f"{at}/{attribute}", text)
         return root
 
     def prepare_file(self, content: bytes) -> Path:
@@ -102,29 +108,39 @@ class SandboxHome:
         path.symlink_to(text)
         return path
 
-    def move_out(self, path: Path) -> None:
+    def move_out(self, path: str) -> None:
         """Make the path vanish at once, and take apart what it was."""
-        gone = self._aside / "gone"
-        path.rename(gone)
+        gone = f"{self._beside}/gone"
+        os.rename(path, gone)  # noqa: PTH104 (see __init__)
         with contextlib.suppress(OSError):  # it is gone from the tree; the next caller tries again
             _remove(gone)
 
 
-def _default(path: Path, text: bytes) -> None:
-    path.write_bytes(text)
-    os.utime(path, _NO_INSTANT)
+def _default(path: str, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text)
+        os.utime(fd, _NO_INSTANT)
+    finally:
+        os.close(fd)
 
 
-def written(path: Path) -> bool:
-    """Whether an attribute was ever written."""
-    return path.stat().st_mtime_ns != 0
+def read_if_written(path: str) -> bytes | None:
+    """The content of an attribute; None when it was never written."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_mtime_ns == 0:
+            return None
+        return os.read(fd, _PAGE)
+    finally:
+        os.close(fd)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108 (see SandboxHome)
+    except IsADirectoryError:
         shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def boot(home: Path, addresses: frozenset[str] | None = None) -> str:
@@ -143,7 +159,7 @@ def boot(home: Path, addresses: frozenset[str] | None = None) -> str:
     with at.locked() as journal:
         if at.tree.exists():
             journal.append({"call": "clear", "path": "", "errno": 0})
-            at.move_out(at.tree)
+            at.move_out(at.root)
         if addresses is None:
             at.addresses.unlink(missing_ok=True)
         else:
@@ -160,7 +176,7 @@ def clear(home: Path) -> None:
     with at.locked() as journal:
         if at.tree.exists():
             journal.append({"call": "clear", "path": "", "errno": 0})
-            at.move_out(at.tree)
+            at.move_out(at.root)
 
 
 def _change_faults(home: Path, call: str, path: str, code: int | None) -> None:
@@ -193,12 +209,9 @@ def clear_fault(home: Path, call: str, path: str) -> None:
     _change_faults(home, call, path, None)
 
 
-def read_faults(path: Path) -> list[tuple[str, str, int]]:
+def read_faults(path: str | os.PathLike[str]) -> list[tuple[str, str, int]]:
     """The faults that are set, as (call, pattern, errno)."""
-    try:
-        return [(c, p, e) for c, p, e in json.loads(path.read_bytes())]
-    except FileNotFoundError:
-        return []
+    return [(c, p, e) for c, p, e in _read_list(path)]
 
 
 def set_stop(home: Path, call: str, path: str) -> None:
@@ -226,9 +239,16 @@ def _change_stops(home: Path, change: Callable[[list[tuple[str, str]]], list[tup
         at.prepare_file(json.dumps(change(read_stops(at.stops))).encode()).replace(at.stops)
 
 
-def read_stops(path: Path) -> list[tuple[str, str]]:
+def read_stops(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     """The stops that are set, as (call, pattern)."""
+    return [(c, p) for c, p in _read_list(path)]
+
+
+def _read_list(path: str | os.PathLike[str]) -> list[Any]:
+    """A list that is kept as JSON; empty without its file, which is so in all but some tests."""
     try:
-        return [(c, p) for c, p in json.loads(path.read_bytes())]
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
+    with open(fd, "rb") as file:  # noqa: PTH123 (the descriptor is open already)
+        return list(json.loads(file.read()))

@@ -30,6 +30,9 @@ Entry = dict[str, Any]
 
 _TAIL = 1 << 16
 """Longer than any line: a path has at most three names of 255 bytes, each byte six characters in JSON."""
+_ORDINARY_TAIL = 1 << 10
+"""Longer than most lines."""
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Journal:
@@ -54,20 +57,23 @@ class Journal:
         """Add a line; seq, mono and pid are put in front."""
         seq = 1 + (self._last["seq"] if self._last else 0)
         self._last = {"seq": seq, "mono": time.monotonic_ns(), "pid": os.getpid(), **entry}
-        line = json.dumps(self._last, separators=(",", ":")).encode() + b"\n"
+        line = _encode(self._last).encode() + b"\n"
         while line:
             line = line[os.write(self._fd, line) :]
 
     def _read_last(self) -> Entry | None:
         size = os.fstat(self._fd).st_size
-        start = max(0, size - _TAIL)
-        tail = os.pread(self._fd, size - start, start)
-        whole = tail.rfind(b"\n") + 1
+        for length in (_ORDINARY_TAIL, _TAIL):
+            start = max(0, size - length)
+            tail = os.pread(self._fd, size - start, start)
+            whole = tail.rfind(b"\n") + 1
+            begin = tail.rfind(b"\n", 0, max(whole - 1, 0)) + 1
+            if begin or not start:
+                break
         if whole != len(tail):
             # A writer was killed inside write(2). Its effect would have come after the line, so nothing is lost.
             os.ftruncate(self._fd, start + whole)
-        lines = tail[:whole].splitlines()
-        return dict(json.loads(lines[-1])) if lines else None
+        return dict(json.loads(tail[begin:whole])) if whole else None
 
 
 def read(path: Path) -> list[Entry]:

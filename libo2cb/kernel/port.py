@@ -61,6 +61,9 @@ class KernelPort(Protocol):
     def nodes(self, cluster: str) -> list[StandingNode]:
         """All node directories of the cluster, complete or not, by name."""
 
+    def number(self, cluster: str, name: str) -> int:
+        """The number of a node directory; 0 while it has none. One that has a number is complete."""
+
     def make_node(self, cluster: str, name: str) -> None:
         """Make the bare node directory. EEXIST, ENAMETOOLONG beyond 64 bytes."""
 

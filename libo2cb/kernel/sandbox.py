@@ -40,10 +40,10 @@ from libo2cb.kernel.home import (
     clear_fault,
     clear_stop,
     read_faults,
+    read_if_written,
     read_stops,
     set_fault,
     set_stop,
-    written,
 )
 from libo2cb.kernel.journal import Entry
 from libo2cb.kernel.rules import Host, NodeState, Place, place, refuse
@@ -73,12 +73,14 @@ class SandboxFs:
     def __init__(self, home: Path, power_off: Callable[[str], None] | None = None) -> None:
         self._home = SandboxHome(home)
         self._power_off = power_off
+        self._faults = os.fspath(self._home.faults)
+        self._stops = os.fspath(self._home.stops)
 
-    def _full(self, path: tuple[str, ...]) -> Path:
-        return self._home.tree.joinpath(*path)
+    def _full(self, path: tuple[str, ...]) -> str:
+        return "/".join((self._home.root, *path))
 
     def _fault(self, call: str, path: tuple[str, ...]) -> None:
-        for of_call, pattern, code in read_faults(self._home.faults):
+        for of_call, pattern, code in read_faults(self._faults):
             if of_call == call and fnmatch.fnmatchcase("/".join(path), pattern):
                 raise refuse(code)
 
@@ -92,7 +94,7 @@ class SandboxFs:
         """The content of an attribute."""
         names = _names(path)
         self._fault("read", names)
-        return self._full(names).read_bytes()
+        return _content(self._full(names))
 
     def listdir(self, path: str) -> list[Listed]:
         """What stands in a directory, by name."""
@@ -108,7 +110,7 @@ class SandboxFs:
         """What a link points to, below the cluster root."""
         names = _names(path)
         self._fault("readlink", names)
-        return self._target(self._full(names))
+        return self._target(names)
 
     # Changes.
 
@@ -128,7 +130,7 @@ class SandboxFs:
                 self._home.settle(journal)
                 journal.append(entry | {"errno": refusal.errno or errno.EIO})
                 raise
-        if any(c == call and fnmatch.fnmatchcase("/".join(path), p) for c, p in read_stops(self._home.stops)):
+        if any(c == call and fnmatch.fnmatchcase("/".join(path), p) for c, p in read_stops(self._stops)):
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def mkdir(self, path: str) -> None:
@@ -149,14 +151,14 @@ class SandboxFs:
                 case _:
                     new = self._home.prepare_directory({**rules.REGION_DEFAULTS})
             happens()
-            new.rename(full)
+            os.rename(new, full)  # noqa: PTH104 (a Path costs more than the call; so below)
 
     def rmdir(self, path: str) -> None:
         """Remove a cluster, a node or a region."""
         names = _names(path)
         full = self._full(names)
         with self._call("rmdir", names) as happens:
-            if full.is_symlink() or not _is_directory(full):
+            if os.path.islink(full) or not _is_directory(full):  # noqa: PTH114
                 raise refuse(errno.ENOTDIR)
             self._fault("rmdir", names)
             match place(names):
@@ -167,7 +169,7 @@ class SandboxFs:
                     if self._is_linked(names):
                         raise refuse(errno.EBUSY)
                 case Place.REGION:
-                    if any(e.is_symlink() for e in full.iterdir()):
+                    if self._links(names):
                         raise refuse(errno.ENOTEMPTY)
                 case _:
                     raise refuse(errno.EPERM)
@@ -184,25 +186,25 @@ class SandboxFs:
             if place(names) is not Place.IN_REGION:
                 raise refuse(errno.EPERM)
             if target.startswith("/"):
-                raise refuse(errno.EPERM if _is_directory(Path(target)) else errno.ENOTDIR)
+                raise refuse(errno.EPERM if _is_directory(target) else errno.ENOTDIR)
             node = _names(target)
             if not _is_directory(self._full(node)):
                 raise refuse(errno.ENOTDIR)
             if place(node) is not Place.NODE:
                 raise refuse(errno.EINVAL)
-            new = self._home.prepare_link(os.path.relpath(self._full(node), full.parent))
+            new = self._home.prepare_link(os.path.relpath(self._full(node), self._full(names[:-1])))
             happens()
-            new.rename(full)
+            os.rename(new, full)  # noqa: PTH104
 
     def unlink(self, path: str) -> None:
         """Remove a link."""
         names = _names(path)
         full = self._full(names)
         with self._call("unlink", names) as happens:
-            full.lstat()
+            mode = os.lstat(full).st_mode
             self._fault("unlink", names)
-            if not full.is_symlink():
-                raise refuse(errno.EISDIR if full.is_dir() else errno.EPERM)
+            if not stat.S_ISLNK(mode):
+                raise refuse(errno.EISDIR if stat.S_ISDIR(mode) else errno.EPERM)
             happens()
             self._home.move_out(full)
 
@@ -218,7 +220,7 @@ class SandboxFs:
             content = self._new_content(names, full, value[: rules.VALUE_BYTES])
             new = self._home.prepare_file(content)
             happens(content=content.decode())
-            new.rename(full)
+            os.rename(new, full)  # noqa: PTH104
 
     def power_off(self, why: str) -> None:
         """Record why, and end every process of this home."""
@@ -233,33 +235,41 @@ class SandboxFs:
     def _without_link(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """A path through a link (c/heartbeat/R/n1/num), as the path that it leads to."""
         *parent, name = names or ("",)
-        full = self._full(tuple(parent))
-        return (*_names(self._target(full)), name) if full.is_symlink() else names
+        of = tuple(parent)
+        return (*_names(self._target(of)), name) if os.path.islink(self._full(of)) else names  # noqa: PTH114
 
-    def _must_be_free(self, full: Path) -> None:
+    def _must_be_free(self, full: str) -> None:
         if os.path.lexists(full):
             raise refuse(errno.EEXIST)
-        if full.parent != full and not _is_directory(full.parent):
+        if full != self._home.root and not _is_directory(full.rpartition("/")[0]):
             raise refuse(errno.ENOTDIR)
         with contextlib.suppress(FileNotFoundError):
-            full.lstat()
+            os.lstat(full)
 
     def _directories(self, path: tuple[str, ...]) -> list[str]:
         with os.scandir(self._full(path)) as found:
             return [e.name for e in found if e.is_dir(follow_symlinks=False)]
 
+    def _links(self, path: tuple[str, ...]) -> list[str]:
+        with os.scandir(self._full(path)) as found:
+            return [e.name for e in found if e.is_symlink()]
+
     def _is_linked(self, node: tuple[str, ...]) -> bool:
-        heartbeat = (node[0], "heartbeat")
-        return any(
-            entry.is_symlink() and self._target(entry) == "/".join(node)
-            for region in self._directories(heartbeat)
-            for entry in self._full((*heartbeat, region)).iterdir()
-        )
+        heartbeat, target = (node[0], "heartbeat"), "/".join(node)
+        regions = ((*heartbeat, region) for region in self._directories(heartbeat))
+        return any(self._target((*region, link)) == target for region in regions for link in self._links(region))
 
-    def _target(self, link: Path) -> str:
-        return os.path.relpath(os.path.normpath(link.parent / link.readlink()), self._home.tree)
+    def _target(self, link: tuple[str, ...]) -> str:
+        text = os.readlink(self._full(link))  # noqa: PTH115
+        names = list(link[:-1])
+        for name in text.split("/"):
+            if name == "..":
+                del names[-1:]
+            else:
+                names.append(name)
+        return "/".join(names)
 
-    def _new_content(self, names: tuple[str, ...], full: Path, value: bytes) -> bytes:
+    def _new_content(self, names: tuple[str, ...], full: str, value: bytes) -> bytes:
         attribute = names[-1]
         if place(names) is Place.IN_REGION and attribute == "pid":
             raise refuse(errno.EACCES)
@@ -275,11 +285,10 @@ class SandboxFs:
             case Place.IN_REGION:
                 return rules.write_region(attribute, value)
             case _ if names[1] == "heartbeat":
-                return rules.write_heartbeat(attribute, value, full.read_bytes())
+                return rules.write_heartbeat(attribute, value, _content(full))
             case _:
-                return rules.write_cluster(
-                    attribute, value, {a: (full.parent / a).read_bytes() for a in rules.CLUSTER_DEFAULTS}
-                )
+                beside = {a: _content(self._full((*names[:-1], a))) for a in rules.CLUSTER_DEFAULTS}
+                return rules.write_cluster(attribute, value, beside)
 
     def _addresses(self) -> frozenset[str] | None:
         try:
@@ -289,7 +298,8 @@ class SandboxFs:
 
     def _node(self, path: tuple[str, ...], attributes: Iterable[str] = rules.NODE_DEFAULTS) -> NodeState:
         full = self._full(path)
-        text = {a: (full / a).read_text().strip() for a in attributes if written(full / a)}
+        read = {a: read_if_written(f"{full}/{a}") for a in attributes}
+        text = {a: content.decode().strip() for a, content in read.items() if content is not None}
         return NodeState(
             number=int(text["num"]) if "num" in text else None,
             address=text.get("ipv4_address"),
@@ -318,6 +328,11 @@ class SandboxFs:
         }
 
 
-def _is_directory(path: Path) -> bool:
+def _is_directory(path: str) -> bool:
     """Whether it is one, links followed; the lookup's own errors (ENOENT, ENOTDIR, ENAMETOOLONG) are raised."""
-    return stat.S_ISDIR(path.stat().st_mode)
+    return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return file.read()

@@ -109,6 +109,14 @@ class TreeKernel:
                     raise
         return found
 
+    def number(self, cluster: str, name: str) -> int:
+        """The number of a node directory; 0 while it has none. The kernel takes it only after address and port.
+
+        Raises:
+            KernelRefusal: ENOENT without the node; EIO for an attribute that cannot be understood.
+        """
+        return self._attribute(cluster, name, "num", int)
+
     def make_node(self, cluster: str, name: str) -> None:
         """Make the bare node directory. EEXIST, ENAMETOOLONG beyond 64 bytes."""
         self._mkdir(Kind.NODE, cluster, "node", name)
@@ -156,11 +164,8 @@ class TreeKernel:
     def linked(self, cluster: str, name: str) -> list[str]:
         """Regions that link the node: what pins it. A link counts by its target, whatever its own name is."""
         node = _path("readlink", cluster, "node", name)
-        return [
-            region
-            for region in self.regions(cluster)
-            if any(self._target(cluster, region, link) == node for link in self._links_if_there(cluster, region))
-        ]
+        heartbeat = f"{cluster}/heartbeat"
+        return [region for region in self.regions(cluster) if self._leads_to(f"{heartbeat}/{region}", node)]
 
     def power_off(self, why: str) -> None:
         """Reset this node at once (law 9). In the sandbox: a power-off of its own home."""
@@ -188,17 +193,18 @@ class TreeKernel:
         entries = self._run("listdir", Kind.OTHER, path, lambda: self._fs.listdir(path))
         return sorted(entry.name for entry in entries if entry.what is what)
 
-    def _links_if_there(self, cluster: str, region: str) -> list[str]:
+    def _leads_to(self, region: str, node: str) -> bool:
+        """Whether a link in the directory of a region leads to that of a node."""
         try:
-            return self.links(cluster, region)
+            entries = self._run("listdir", Kind.OTHER, region, lambda: self._fs.listdir(region))
         except KernelRefusal as refusal:
             if refusal.errno != errno.ENOENT:
                 raise
-            return []
+            return False
+        return any(e.what is What.LINK and self._target(f"{region}/{e.name}") == node for e in entries)
 
-    def _target(self, cluster: str, region: str, link: str) -> str | None:
+    def _target(self, path: str) -> str | None:
         """Where the link points; None when it has gone since it was listed."""
-        path = _path("readlink", cluster, "heartbeat", region, link)
         try:
             return self._run("readlink", Kind.LINK, path, lambda: self._fs.readlink(path))
         except KernelRefusal as refusal:

@@ -33,6 +33,8 @@ from libo2cb.sandbox.plan import Plan
 
 HOME: Final = "O2CB_SANDBOX_HOME"
 DAEMONS: Final = ("o2cb_controld", "ocfs2_controld")
+STREAMS: Final = tuple(f"{daemon}{stream}" for daemon in DAEMONS for stream in ("", ".membership", ".channel"))
+"""What of a node can be kept from delivering."""
 MAX_NODES: Final = 244
 """As many addresses as 10.0.0.11 to 10.0.0.254 are."""
 
@@ -123,11 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     shutdown.add_argument("--timeout", type=float, default=5.0, help="seconds until silence is a veto")
     order = word("order", _order, "on a node, let one listener hear everything before another; - for no order")
     order.add_argument("node")
-    order.add_argument("listeners", metavar="FIRST,SECOND")
+    order.add_argument("listeners", type=_listeners, metavar="FIRST,SECOND")
     for name, text in (("hold", "keep a stream from delivering"), ("release", "let it deliver again")):
         hold = word(name, _hold, text)
         hold.add_argument("node")
-        hold.add_argument("what", help="LISTENER, LISTENER.membership or LISTENER.channel")
+        hold.add_argument("what", choices=STREAMS, metavar="WHAT", help=f"one of {', '.join(STREAMS)}")
     mount = word("mount", _mount, "mount a volume on a node")
     umount = word("umount", _umount, "unmount it")
     for made in (mount, umount):
@@ -136,6 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     for made in (mount, umount):
         made.add_argument("mount_point")
     return parser
+
+
+def _listeners(text: str) -> list[str]:
+    """Daemons in the order in which they hear.
+
+    Raises:
+        ArgumentTypeError: one is no daemon, and so would be waited for in vain.
+    """
+    found = [] if text == "-" else text.split(",")
+    if unknown := [name for name in found if name not in DAEMONS]:
+        raise argparse.ArgumentTypeError(f'"{unknown[0]}" is no daemon: {" and ".join(DAEMONS)} are, and - is no order')
+    return found
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -357,8 +371,7 @@ def _ask_shutdown(sandbox: Sandbox, options: argparse.Namespace) -> int:
 
 
 def _order(sandbox: Sandbox, options: argparse.Namespace) -> int:
-    listeners = [] if options.listeners == "-" else options.listeners.split(",")
-    ask(sandbox.hub, "order", node=options.node, listeners=listeners)
+    ask(sandbox.hub, "order", node=options.node, listeners=options.listeners)
     return 0
 
 

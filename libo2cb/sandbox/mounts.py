@@ -230,6 +230,13 @@ class SandboxMounts:
         loop.add_reader(watch.fileno(), woken)
         self._watch, self._loop = watch, loop
 
+    def has_changed(self) -> bool:
+        """Whether the table may be another than when this was last asked, or the watcher last told. Never waits."""
+        if self._watch is None:
+            return True
+        changed = self._watch.changed()
+        return changed is None or TABLE in changed
+
     def close(self) -> None:
         """Stop watching."""
         if self._watch is not None:

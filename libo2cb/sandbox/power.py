@@ -23,6 +23,7 @@ from libo2cb.processes import Process
 from libo2cb.sandbox.ask import HubAway, HubError, ask
 from libo2cb.sandbox.homes import PATIENCE, STEP, NodeHome, Sandbox, SandboxError, power_lock, read_record, write_record
 from libo2cb.sandbox.mounts import SandboxMounts
+from libo2cb.sandbox.refs import SandboxRefs
 
 _SOURCE: Final = Path(__file__).resolve().parents[2]
 # The shell waits until its record is written, or ends with whoever started it; exec keeps pid and start time.
@@ -199,6 +200,7 @@ def _end(sandbox: Sandbox, node: NodeHome, unreceived: Iterable[str] = ()) -> st
     if (node.root / "kernel" / "boot_id").exists():
         kernel.clear(node.root)
     SandboxMounts(node.mounts).clear()
+    SandboxRefs(node.root).clear()
     if lived:
         remark = _tell(sandbox, "dead", node=node.name) or remark
     node.mark.unlink(missing_ok=True)

@@ -50,6 +50,10 @@ class SandboxRefs:
             aside.write_text(json.dumps({"boot": self._boot(), "counts": counts}))
             aside.replace(self._kernel / FILE)
 
+    def clear(self) -> None:
+        """The node loses its power, and with it what its kernel counted."""
+        (self._kernel / FILE).unlink(missing_ok=True)
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
         try:

@@ -8,16 +8,18 @@ A line is rendered where the event happens and written by a thread of its own. W
 the events, lines are dropped, counted, and the count is logged as soon as there is room.
 """
 
+import asyncio
 import json
 import os
 import re
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Final, Literal
 
 import structlog
@@ -27,9 +29,11 @@ from libo2cb.service.ring import LineRing
 
 QUEUE_BYTES: Final = 4 << 20
 FLUSH_SECONDS: Final = 2.0
+PACE_SECONDS: Final = 0.002
+"""For which a line may wait for others, to be written with them."""
 _ORDINARY_LINE: Final = 1024
 _BATCH_BYTES: Final = 64 << 10
-_BASE: Final = ("time", "mono", "boot", "node", "daemon", "incarnation", "event", "level")
+_BASE: Final = frozenset({"time", "mono", "boot", "node", "daemon", "incarnation", "event", "level"})
 _SEVERITY: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _PLAIN: Final = re.compile(r'[^ "=\[\]\\]+').fullmatch
@@ -58,6 +62,10 @@ class Origin:
 class Writer:
     """Writes lines to a descriptor from a thread, in order and whole; bounded, and never waited for.
 
+    On an event loop the thread is called PACE_SECONDS after a line, once for all lines that have come by then. It would
+    run at once, in place of the loop and with the interpreter to itself: A logs ten lines while it deals with a death,
+    and each time stands still for longer than the line took to make. Elsewhere the thread is called at once.
+
     Args:
         descriptor: where to; stays open.
         limit: bytes that may wait.
@@ -67,7 +75,10 @@ class Writer:
         self._descriptor = descriptor
         self._limit = limit
         # No lock is shared with the thread: whoever logs would wait for it. Each side has counters of its own.
-        self._queue: SimpleQueue[bytes | threading.Event | None] = SimpleQueue()
+        self._lines: deque[bytes] = deque()
+        self._calls: SimpleQueue[threading.Event | None] = SimpleQueue()
+        """What the thread sleeps at: an event is set once all that was put before is written; None is the end."""
+        self._called = False
         self._putting = threading.Lock()
         self._taken = 0  # bytes that were put
         self._refused = 0  # lines for which there was no room
@@ -89,8 +100,15 @@ class Writer:
                 self._refused += 1
                 return False
             self._taken += len(line)
-            self._queue.put(line)
-            return True
+            self._lines.append(line)
+            if self._called:
+                return True
+            self._called = True
+        try:
+            asyncio.get_running_loop().call_later(PACE_SECONDS, self._call)
+        except RuntimeError:  # this thread has none, or none that goes on
+            self._call()
+        return True
 
     def has_room(self) -> bool:
         """Whether a line of ordinary length would be taken."""
@@ -100,7 +118,7 @@ class Writer:
         """Wait until all lines that are there are written, for so many seconds at most; whether they are."""
         written = threading.Event()
         if self._thread.is_alive():
-            self._queue.put(written)
+            self._calls.put(written)
             written.wait(seconds)
         return not self._waiting
 
@@ -112,7 +130,7 @@ class Writer:
         """
         with self._putting:
             self._ending = True
-            self._queue.put(None)
+            self._calls.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive() and not self._waiting
 
@@ -120,35 +138,30 @@ class Writer:
     def _waiting(self) -> int:
         return self._taken - self._done
 
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            if isinstance(first, threading.Event):
-                first.set()
-                continue
-            lines, last = self._batch(first)
-            size = sum(map(len, lines))
-            if not self._write(b"".join(lines)):
-                self._unread += len(lines)
-            self._done += size
-            if last is None:
-                return
-            if isinstance(last, threading.Event):
-                last.set()
+    def _call(self) -> None:
+        self._calls.put(threading.Event())
 
-    def _batch(self, first: bytes) -> tuple[list[bytes], bytes | threading.Event | None]:
-        """What waits already, to be written by one call, and the last thing that was taken from the queue."""
-        lines, size = [first], len(first)
-        last: bytes | threading.Event | None = first
-        while size < _BATCH_BYTES:
-            try:
-                last = self._queue.get_nowait()
-            except Empty:
-                break
-            if not isinstance(last, bytes):
-                break
-            lines.append(last)
-            size += len(last)
-        return lines, last
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            written = self._calls.get()
+            ended = written is None
+            self._called = False  # whoever puts a line from here on calls again
+            while lines := self._batch():
+                if not self._write(b"".join(lines)):
+                    self._unread += len(lines)
+                self._done += sum(map(len, lines))
+            if written is not None:
+                written.set()
+
+    def _batch(self) -> list[bytes]:
+        """What waits already, to be written by one call."""
+        lines: list[bytes] = []
+        size = 0
+        while self._lines and size < _BATCH_BYTES:
+            lines.append(self._lines.popleft())
+            size += len(lines[-1])
+        return lines
 
     def _write(self, lines: bytes) -> bool:
         """All of it, however the descriptor takes it; False when nobody is there to read."""
@@ -234,18 +247,17 @@ class Logger:
     def _stamp(self, _logger: object, level: str, fields: Fields) -> Fields:
         """The fields of every line, then the event's own; one that has the name of the former gets a "_"."""
         entry: Log = fields["entry"]
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         origin = self.origin
-        base = (
-            now,
-            time.monotonic_ns(),
-            origin.boot,
-            origin.node,
-            origin.daemon,
-            origin.incarnation,
-            entry.event.value,
-        )
-        stamped: Fields = dict(zip(_BASE, (*base, level), strict=True))
+        stamped: Fields = {
+            "time": f"{datetime.now(UTC).isoformat(timespec='microseconds')[:-6]}Z",
+            "mono": time.monotonic_ns(),
+            "boot": origin.boot,
+            "node": origin.node,
+            "daemon": origin.daemon,
+            "incarnation": origin.incarnation,
+            "event": entry.event.value,
+            "level": level,
+        }
         for name, value in entry.fields:
             stamped[f"{name}_" if name in _BASE else name] = value
         return stamped
@@ -273,21 +285,19 @@ class _Sink:
 
 def human(fields: Fields) -> bytes:
     """One line for people: time, level, node, daemon, event, then name=value, quoted where it could mislead."""
-    head = f"{fields['time']} {fields['level']:<7} {fields['node'] or '-'} {fields['daemon']} {fields['event']}"
-    rest = "".join(f" {name}={_shown(value)}" for name, value in fields.items() if name not in _BASE)
-    return (head + rest).encode("utf-8", "backslashreplace") + b"\n"
+    words = [fields["time"], f"{fields['level']:<7}", fields["node"] or "-", fields["daemon"], fields["event"]]
+    words += [f"{name}={_shown(value)}" for name, value in fields.items() if name not in _BASE]
+    return " ".join(words).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _shown(value: Field) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return f"[{' '.join(_shown(each) for each in value)}]"
-        case str() if _PLAIN(value) and value.isprintable():
+    if isinstance(value, str):
+        if value.isalnum() or (_PLAIN(value) and value.isprintable()):
             return value
-        case str():
-            # Strangers' bytes get here (device names, programs): nothing in them ends the line or moves a cursor.
-            return json.dumps(value, ensure_ascii=not value.isprintable())
-        case _:
-            return str(value)
+        # Strangers' bytes get here (device names, programs): nothing in them ends the line or moves a cursor.
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return f"[{' '.join([_shown(each) for each in value])}]"
+    return str(value)

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeVar
 YOUNG: Final = 200
 """Objects more than were freed, until the collector looks at them."""
 SECONDS: Final = 1.0
-"""From one full collection to the next, at least."""
+"""From the first look at young objects to the full collection, and so from one to the next at least."""
 _FULL: Final = 2
 HOLES: Final = 150_000
 """Names that come and go at the start: the table of a program of this size is made anew after 44000 at the latest."""
@@ -63,15 +63,16 @@ async def level(work: Coroutine[Any, Any, R]) -> R:
         What the work returns.
     """
     loop = asyncio.get_running_loop()
-    due, last = False, loop.time()
+    due = False
 
     def tidy() -> None:
-        nonlocal due, last
+        nonlocal due
         gc.collect()
-        due, last = False, loop.time()
+        due = False
 
     def plan() -> None:
-        loop.call_at(last + SECONDS, tidy)
+        # Not at once, in the midst of what brings it about: that may be the death of a node, after an hour of rest.
+        loop.call_later(SECONDS, tidy)
 
     def looked(phase: str, info: dict[str, int]) -> None:
         # In any thread, in the midst of anything; and a collection within a collection does nothing.

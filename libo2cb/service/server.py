@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from libo2cb.locks import Descriptor
-from libo2cb.processes import Process, holder_of, peer_credentials, program_name, socket_address
+from libo2cb.processes import Process, holder_of, peer_credentials, socket_address
 from libo2cb.service.stream import Budget, Cause, Limits, RecordStream, Violation
 from protocol.framing import RECORD, encode_sentence
 
@@ -57,6 +57,7 @@ class Connection:
         pid: the peer's process at its connect(); 0 when it lives in a pid namespace that we cannot see.
         uid: its uid.
         gid: its gid.
+        process: the peer's process, told apart from a successor with its pid; None when it has ended.
         program: its program's name.
         cause: why it ended; None while it lives.
     """
@@ -64,7 +65,7 @@ class Connection:
     def __init__(self, server: "RecordServer", number: int, sock: socket.socket, peer: tuple[int, int, int]) -> None:
         self.id = number
         self.pid, self.uid, self.gid = peer
-        self.program = program_name(self.pid)
+        self.process, self.program = Process.named(self.pid)
         self.cause: Cause | None = None
         self._server = server
         self._stream = RecordStream(

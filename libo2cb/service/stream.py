@@ -43,6 +43,7 @@ class Violation(StrEnum):
     """What a peer did that it may not; counted for status."""
 
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_REQUESTS = "too_many_requests"
     OUT_OF_DESCRIPTORS = "out_of_descriptors"
     HALF_RECORD = "half_record"
     OVERFLOW = "overflow"
@@ -119,6 +120,7 @@ class RecordStream:
         """Records that were to be sent and never reached the socket."""
         self._loop = asyncio.get_running_loop()
         self._sock = sock
+        self._fd = sock.fileno()  # for the loop, which looks a number up in less time than a socket
         self._owner = owner
         self._limits = limits
         self._wants_descriptors = descriptors
@@ -198,9 +200,9 @@ class RecordStream:
             return
         self._closed = True
         if self._reading:
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._fd)
         if self._writing:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._fd)
         for timer in (self._half_timer, self._flush_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
@@ -226,9 +228,9 @@ class RecordStream:
         """Read unless we are about to close, or the other end has enough answers to read first."""
         wanted = not self._closed and not self._flushing and self.waiting <= self._limits.pause_bytes
         if wanted and not self._reading:
-            self._loop.add_reader(self._sock, self._readable)
+            self._loop.add_reader(self._fd, self._readable)
         elif not wanted and self._reading:
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._fd)
         self._reading = wanted
         self._watch_half()
 
@@ -364,9 +366,9 @@ class RecordStream:
 
     def _write_or_rest(self, *, wanted: bool) -> None:
         if wanted and not self._writing:
-            self._loop.add_writer(self._sock, self._flush)
+            self._loop.add_writer(self._fd, self._flush)
         elif not wanted and self._writing:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._fd)
         self._writing = wanted
 
     def _not_flushed(self) -> None:

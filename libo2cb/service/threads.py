@@ -9,9 +9,8 @@ import contextlib
 import errno
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 R = TypeVar("R")
@@ -69,10 +68,10 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._waiting: deque[tuple[str, Callable[[], None]]] = deque()
-        self._stirred = threading.Condition()
+        self._waiting: SimpleQueue[tuple[str, Callable[[], None]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._unanswered = 0
         self._current: tuple[str, float] | None = None
 
     def do(self, call: Callable[[], R], what: str = "") -> asyncio.Future[R]:
@@ -87,20 +86,28 @@ class Worker:
             could be started. After close(), and for what close() overtook, it is never answered.
         """
         run, answer = _prepared(call)
-        with self._stirred:
-            if self._closed:
+        if self._closed:
+            return answer
+        if self._thread is None:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                answer.set_exception(OSError(errno.EAGAIN, "no thread can be started"))
                 return answer
-            if self._thread is None:
-                thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    answer.set_exception(OSError(errno.EAGAIN, "no thread can be started"))
-                    return answer
-                self._thread = thread
-            self._waiting.append((what, run))
-            self._stirred.notify()
+            self._thread = thread
+        self._unanswered += 1
+        answer.add_done_callback(self._answered)
+        self._waiting.put((what, run))
         return answer
+
+    @property
+    def idle(self) -> bool:
+        """Whether all calls are made and answered: what the loop does itself by then overtakes nothing."""
+        return not self._unanswered
+
+    def _answered(self, _: object) -> None:
+        self._unanswered -= 1
 
     @property
     def under_way(self) -> tuple[str, float] | None:
@@ -110,28 +117,23 @@ class Worker:
 
     def clear(self) -> None:
         """Give up what waits. The call that is being made goes on."""
-        with self._stirred:
-            self._waiting.clear()
+        with contextlib.suppress(Empty):
+            while True:
+                self._waiting.get_nowait()
 
     def close(self) -> None:
         """Give up what waits, and end the thread when it comes back from its call."""
-        with self._stirred:
-            self._waiting.clear()
-            self._closed = True
-            self._stirred.notify()
+        self._closed = True
+        self.clear()
+        self._waiting.put(None)
 
     def _work(self) -> None:
-        while True:
-            with self._stirred:
-                while not self._waiting and not self._closed:
-                    self._stirred.wait()
-                if self._closed:
-                    return
-                what, run = self._waiting.popleft()
+        while (call := self._waiting.get()) is not None:
+            what, run = call
             self._current = (what, time.monotonic())
             run()
             self._current = None
-            del run  # and with it what it was about: the thread may sleep for days
+            del call, run  # and with it what it was about: the thread may sleep for days
 
 
 def _prepared(call: Callable[[], R]) -> tuple[Callable[[], None], asyncio.Future[R]]:

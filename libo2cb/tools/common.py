@@ -1,6 +1,7 @@
 """What the commands share: configuration, the daemons' facts, the mount table, and errors as sentences."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Mapping
@@ -9,21 +10,23 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
 from libo2cb.config import Config, find_config, load
-from libo2cb.errors import O2cbError
-from libo2cb.kernel.configfs import RealFs
-from libo2cb.kernel.sandbox import SandboxFs
+from libo2cb.errors import NotThere, O2cbError
+from libo2cb.kernel import choose
 from libo2cb.kernel.tree import TreeKernel
-from libo2cb.mounts import KernelMounts, MountTable, SandboxMounts
+from libo2cb.mounts import MountTable
 from libo2cb.report_client import START_IT, TIMEOUT, Unanswered, ask_report, server_uids
 from libo2cb.sandbox.homes import SandboxError, register_process
 from libo2cb.service.report import O2cbReport, Ocfs2Report
 from libo2cb.superblock import Superblock, relabel_command, relabel_offline_command
+from libo2cb.tools.facts import Facts, KernelNode, KernelView, Silent
 from libo2cb.tools.human import clean
-from libo2cb.tools.verdict import Facts, KernelNode, KernelView, Silent
+from libo2cb.wording import errno_words
 
 O2CB: Final = "o2cb_controld"
 OCFS2: Final = "ocfs2_controld"
 UUID_DIGITS: Final = 32
+REPORT_TIMEOUT: Final = 5.0
+"""Seconds for a report that a person waits for."""
 SOON: Final = 1.0
 """Seconds for a report while something else is waited for."""
 STACK: Final = "cman"
@@ -36,7 +39,16 @@ class UsageError(Exception):
 
 
 class Arguments(argparse.ArgumentParser):
-    """A parser that raises UsageError: each command has an exit code of its own for bad usage."""
+    """A parser that raises UsageError: each command has an exit code of its own for bad usage.
+
+    Options are typed whole: nobody is sure by "--y", and none changes its meaning when another is added.
+
+    Args:
+        command: the program's name.
+    """
+
+    def __init__(self, command: str) -> None:
+        super().__init__(command, add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Bad usage.
@@ -66,6 +78,33 @@ def say(command: str, sentence: str) -> None:
         sys.stderr.flush()
 
 
+def answer(text: str) -> None:
+    """What a command was asked for, on stdout, with a line end.
+
+    Raises:
+        BrokenPipeError: its reader has gone.
+        Failure: it cannot be written.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failure(f"the answer cannot be written to stdout: {errno_words(error.errno or errno.EIO)}") from error
+
+
+def given(text: str, what: str) -> str:
+    """An argument that names something.
+
+    Raises:
+        UsageError: it is empty, as a variable of a script that was never set.
+    """
+    if not text:
+        raise UsageError(f"the {what} is empty")
+    return text
+
+
 def complain(command: str, error: Exception) -> None:
     """Say an error, each of its lines."""
     for line in str(error).splitlines():
@@ -77,7 +116,10 @@ def configuration(option: str | None, environ: Mapping[str, str] = os.environ) -
 
     Raises:
         ConfigError: there is none, or it cannot be used.
+        UsageError: --config is empty.
     """
+    if option is not None:
+        given(option, "FILE of --config")
     return load(find_config(option, environ))
 
 
@@ -99,13 +141,13 @@ def sandbox_home(config: Config) -> Path | None:
     Raises:
         Failure: kernel.root is in no home.
     """
-    root = config.kernel.root
-    if config.kernel.driver != "sandbox" or root is None:
+    if config.kernel.driver != "sandbox":
         return None
-    for home in (root, *list(root.parents)[:2]):
-        if (home / "kernel").is_dir():
-            return home
-    raise Failure(f"kernel.root {root} belongs to no sandbox home: is the sandbox up (`o2cb_sandbox up`)?")
+    home = choose.sandbox_home(config)
+    if not (home / "kernel").is_dir():
+        root = config.kernel.root
+        raise Failure(f"kernel.root {root} belongs to no sandbox home: is the sandbox up (`o2cb_sandbox up`)?")
+    return home
 
 
 def enter_home(config: Config, program: str) -> Path | None:
@@ -122,6 +164,9 @@ def enter_home(config: Config, program: str) -> Path | None:
             register_process(home, program)
         except SandboxError as error:
             raise Failure(str(error)) from error
+        except OSError as error:
+            why = errno_words(error.errno or errno.EIO)
+            raise Failure(f"the sandbox home {home} cannot be entered: {why}; do it as who made it") from error
     return home
 
 
@@ -161,8 +206,8 @@ def kernel(config: Config) -> TreeKernel:
     Raises:
         Failure: the sandbox home is not there.
     """
-    home = sandbox_home(config)
-    return TreeKernel(RealFs(str(config.kernel.tree / "cluster")) if home is None else SandboxFs(home))
+    sandbox_home(config)
+    return choose.choose_kernel(config)
 
 
 def kernel_view(config: Config) -> KernelView:
@@ -174,7 +219,7 @@ def kernel_view(config: Config) -> KernelView:
     mounts: tuple[tuple[str, str], ...] = ()
     try:
         port = kernel(config)
-        clusters = port.clusters()
+        clusters = _clusters(config, port)
         for cluster in clusters:
             nodes += [KernelNode(clean(n.name), n.number, n.address, n.port, n.local) for n in port.nodes(cluster)]
             regions += [(fs, tuple(map(clean, port.links(cluster, fs)))) for fs in port.regions(cluster)]
@@ -187,10 +232,28 @@ def kernel_view(config: Config) -> KernelView:
     return KernelView(tuple(map(clean, clusters)), tuple(nodes), tuple(regions), mounts, tuple(trouble))
 
 
+def _clusters(config: Config, port: TreeKernel) -> list[str]:
+    """The clusters in the kernel's tree.
+
+    Raises:
+        O2cbError: it cannot be read.
+        Failure: there is no tree.
+    """
+    try:
+        return port.clusters()
+    except NotThere as refusal:
+        if config.kernel.driver == "sandbox":
+            raise Failure(f"there is no kernel tree: node {config.engine.node} is off") from refusal
+        root = config.kernel.tree
+        raise Failure(
+            f"{root} has no directory cluster: mount configfs there, and modprobe ocfs2_nodemanager"
+        ) from refusal
+
+
 def _how_to_start(config: Config, silence: Unanswered) -> str:
     if silence.do != START_IT:
         return silence.do
-    if config.kernel.driver == "sandbox":
+    if config.kernel.driver == config.engine.kind == "sandbox":
         return f"start it: o2cb_sandbox start {config.engine.node}; meanwhile all stays as it stands"
     return f"start it: systemctl start {silence.daemon}; meanwhile mounts stay, and none begins"
 
@@ -201,8 +264,8 @@ def mount_table(config: Config) -> MountTable:
     Raises:
         Failure: the sandbox home is not there.
     """
-    home = sandbox_home(config)
-    return KernelMounts() if home is None else SandboxMounts(home / "mounts")
+    sandbox_home(config)
+    return choose.choose_mounts(config)
 
 
 def mounted(config: Config) -> list[tuple[str, str]]:

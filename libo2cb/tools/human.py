@@ -74,9 +74,9 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
-def names(words: Sequence[str]) -> str:
-    """Names in a row, "-" for none."""
-    return " ".join(clean(word) for word in words) or "-"
+def names(words: Sequence[str], none: str = "-") -> str:
+    """Names in a row; "-" for none, unless said otherwise."""
+    return " ".join(clean(word) for word in words) or none
 
 
 def width(text: str) -> int:

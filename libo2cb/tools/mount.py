@@ -92,7 +92,7 @@ class Signals:
 
 
 def _parser() -> common.Arguments:
-    parser = common.Arguments(COMMAND, add_help=False)
+    parser = common.Arguments(COMMAND)
     parser.add_argument("device")
     parser.add_argument("directory")
     parser.add_argument("-o", dest="options", action="append", default=[])
@@ -101,8 +101,15 @@ def _parser() -> common.Arguments:
         parser.add_argument(flag, dest=name, action="store_true")
     for ignored in ("-n", "-s"):  # no mtab is written here, and the filesystem judges its options
         parser.add_argument(ignored, dest="ignored", action="store_true")
-    parser.add_argument("-t", dest="fstype")  # mount(8) may pass the type again
+    parser.add_argument("-t", dest="fstype", choices=("ocfs2",))  # mount(8) may pass the type again
     return parser
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    options = _parser().parse_args(arguments)
+    common.given(options.device, "DEVICE")
+    common.given(options.directory, "DIRECTORY")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,14 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return helper.main(
         COMMAND,
         USAGE,
-        _parser(),
+        _parsed,
         lambda options: _run(options, Signals()),
         argv,
         interrupted=("interrupted; nothing is mounted and nothing is left behind", EXIT_INTERRUPTED),
     )
 
 
-def _run(options: argparse.Namespace, signals: Signals) -> None:
+def _run(options: argparse.Namespace, signals: Signals) -> int:
     how = mount_options.parse(options.options, read_only=options.read_only, read_write=options.read_write)
     config = common.configuration(options.config)
     home = common.enter_home(config, COMMAND)
@@ -126,7 +133,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> None:
     if how.remount:
         if home is None and not options.fake:
             kernel_mount(device, directory, how)
-        return
+        return 0
     volume = read_superblock(device)
     if not volume.local:
         common.check_stack(volume, device)
@@ -134,7 +141,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> None:
     if home is None and not Path(directory).is_dir():
         raise Failure(f"{directory} is no directory to mount on: mkdir it first")
     if options.fake:
-        return
+        return 0
     attach = (
         partial(_sandbox_mount, SandboxMounts(home / "mounts"), device, directory, volume)
         if home
@@ -146,6 +153,7 @@ def _run(options: argparse.Namespace, signals: Signals) -> None:
         _mount(config, volume, (device, directory), attach, signals)
     if options.verbose:
         common.say(COMMAND, f"{device} ({volume.label or volume.uuid}) is mounted on {directory}")
+    return 0
 
 
 def with_stack(how: MountOptions, volume: Superblock) -> MountOptions:

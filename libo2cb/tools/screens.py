@@ -8,8 +8,10 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from libo2cb.service.report import Group, Ocfs2Report, TreeNode
+from libo2cb.tools.facts import Facts, KernelView
 from libo2cb.tools.human import clean, columns, counted, names, short, since, took, until
-from libo2cb.tools.verdict import Facts, Finding, KernelView, Verdict, findings
+from libo2cb.tools.verdict import Finding, Verdict, findings
+from protocol.client import MOUNT_SERVICE
 
 _COLOURS = {
     Verdict.OK: "32",
@@ -64,13 +66,17 @@ def filesystem(facts: Facts, fs: str, refs: int | str) -> list[str]:
         lines += ["  no node here holds it"] if facts.ocfs2 else []
         if facts.kernel:
             linked = dict(facts.kernel.regions).get(fs)
-            lines.append(f"  region in the kernel, links: {names(linked)}" if linked is not None else "  no region")
+            lines += _unreadable(facts.kernel)
+            if linked is not None:
+                lines.append(f"  region in the kernel, links: {names(linked)}")
+            elif not facts.kernel.trouble:
+                lines.append("  no region")
         return lines
     lines += [line for finding in found if finding.group == group.fs for line in _finding(finding)]
     rows = [
         ["  label", group.label or "-"],
         ["  state", group.state if group.here else "not on this node"],
-        ["  members", names([member.name for member in group.members])],
+        ["  members", names(_members(group))],
         ["  mounted here", names(group.mount_points)],
         ["  holders", ", ".join(_holder(h.service, h.pid, h.program) for h in group.holders) or "-"],
         ["  waiting", ", ".join(f"{j.name} {since(j.seconds)}" for j in group.queue) or "-"],
@@ -248,7 +254,7 @@ def _node(facts: Facts, node: TreeNode) -> list[str]:
         node.tree,
         _daemon(facts, node.number),
         str(len(node.links)),
-        _queue(node),
+        _queue(facts, node),
     ]
 
 
@@ -258,14 +264,26 @@ def _daemon(facts: Facts, number: int) -> str:
         return "-" if facts.ocfs2 else "?"
     if peer.up is not None:
         return f"{peer.version or '?'} up {short(peer.up)}"
-    return "never seen" if peer.away is None else f"away {short(peer.away)}"
+    if peer.away is not None:
+        return f"away {short(peer.away)}"
+    # Without the cluster engine nothing is heard of a daemon that was here a moment ago.
+    return "never seen" if peer.life is None else "unknown"
 
 
-def _queue(node: TreeNode) -> str:
+def _queue(facts: Facts, node: TreeNode) -> str:
+    """What a change of the node waits for: its links by name where it has any, else in the daemon's words."""
     if node.queue is None:
         return "-"
+    linking = [facts.fs_name(fs) for fs in node.links] if node.tree != "unfit" else []
+    why = f"{' '.join(linking)} still {'links' if len(linking) == 1 else 'link'} it" if linking else node.queue
     held = f", lock held by {', '.join(node.holders)}" if node.holders else ""
-    return f"{'' if node.queue_seconds is None else since(node.queue_seconds) + ': '}{node.queue}{held}"
+    return f"{'' if node.queue_seconds is None else since(node.queue_seconds) + ': '}{why}{held}"
+
+
+def _members(group: Group) -> list[str]:
+    """The members, and with an exclamation mark those that are lost, by number."""
+    lost = {life.number: f"{life.name}!" for life in group.lost}
+    return [name for _, name in sorted(({member.number: member.name for member in group.members} | lost).items())]
 
 
 def _filesystems(facts: Facts) -> list[str]:
@@ -273,17 +291,14 @@ def _filesystems(facts: Facts) -> list[str]:
         return []
     rows = [["FILESYSTEM", "UUID", "STATE", "MEMBERS", "MOUNTED HERE"]]
     for group in facts.groups:
-        lost = {life.number for life in group.lost}
-        here = [
-            *group.mount_points,
-            *(_holder(h.service, h.pid, h.program) for h in group.holders if h.service != "ocfs2"),
-        ]
+        shown = [h for h in group.holders if h.service != MOUNT_SERVICE or not group.mount_points]
+        here = [*group.mount_points, *(_holder(h.service, h.pid, h.program) for h in shown)]
         rows.append(
             [
                 group.label or "-",
                 group.fs[:8],
                 group.state,
-                names([member.name + ("!" if member.number in lost else "") for member in group.members]),
+                names(_members(group)),
                 names(here),
             ]
         )
@@ -310,10 +325,14 @@ def _foot(facts: Facts) -> list[str]:
     return lines
 
 
+def _unreadable(view: KernelView) -> list[str]:
+    return [f"  not readable: {clean(trouble)}" for trouble in view.trouble]
+
+
 def _kernel(view: KernelView) -> list[str]:
     """What stands without the daemons' word."""
     lines = [f"kernel tree: {f'cluster {names(view.clusters)}' if view.clusters else 'no cluster'}"]
-    lines += [f"  not readable: {clean(trouble)}" for trouble in view.trouble]
+    lines += _unreadable(view)
     if view.nodes:
         rows = [["NODE", "ID", "ADDRESS"]]
         rows += [

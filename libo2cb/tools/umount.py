@@ -48,22 +48,28 @@ _HINTS: Final = {
 
 
 def _parser() -> common.Arguments:
-    parser = common.Arguments(COMMAND, add_help=False)
+    parser = common.Arguments(COMMAND)
     parser.add_argument("place")
     parser.add_argument("--config")
     for flag, name in (("-f", "force"), ("-l", "lazy"), ("-r", "read_only"), ("-v", "verbose"), ("-n", "ignored")):
         parser.add_argument(flag, dest=name, action="store_true")
-    parser.add_argument("-t", dest="fstype")
+    parser.add_argument("-t", dest="fstype", choices=("ocfs2",))
     return parser
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    options = _parser().parse_args(arguments)
+    common.given(options.place, "DIRECTORY|DEVICE")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
     interrupted = "interrupted; what is unmounted the daemon finds by itself, see findmnt"
-    return helper.main(COMMAND, USAGE, _parser(), _run, argv, interrupted=(interrupted, helper.EXIT_FAILED))
+    return helper.main(COMMAND, USAGE, _parsed, _run, argv, interrupted=(interrupted, helper.EXIT_FAILED))
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> int:
     config = common.configuration(options.config)
     home = common.enter_home(config, COMMAND)
     mount = _find(common.mount_table(config).mounts(), options.place)
@@ -73,6 +79,7 @@ def _run(options: argparse.Namespace) -> None:
         _kernel_umount(config, mount, options)
     if options.verbose and mount not in common.mount_table(config).mounts():
         common.say(COMMAND, f"{mount.source} is no longer mounted on {mount.mount_point}")
+    return 0
 
 
 def _find(mounts: list[Mount], place: str) -> Mount:

@@ -6,10 +6,11 @@ or frozen. Severity decides the order; `exit_code` is what `ocfs2_hb_ctl -I` end
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
-from libo2cb.service.report import Group, Lost, O2cbReport, Ocfs2Report, PeerDaemon, TreeNode, Wait
+from libo2cb.service.report import Group, Lost, O2cbReport, Ocfs2Report, TreeNode, Wait
+from libo2cb.tools.facts import Facts
 from libo2cb.tools.human import moment, moment_before, since, until
 
 
@@ -24,6 +25,7 @@ class Verdict(StrEnum):
     OK = "OK"
 
 
+START_ENGINE = "start the cluster engine on this node, or mend what the reason names"
 SEVERITY = list(Verdict)
 EXITS = {
     Verdict.OK: 0,
@@ -56,94 +58,6 @@ class Finding:
     node: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """A daemon that gave no report.
-
-    Attributes:
-        daemon: its name.
-        why: what happened when it was asked.
-        do: what to do about it.
-    """
-
-    daemon: str
-    why: str
-    do: str
-
-
-@dataclass(frozen=True, slots=True)
-class KernelNode:
-    """A node directory, as far as it can be read without the daemons."""
-
-    name: str
-    number: int
-    address: str
-    port: int
-    local: bool
-
-
-@dataclass(frozen=True, slots=True)
-class KernelView:
-    """What the kernel tree and the mount table say by themselves.
-
-    Attributes:
-        clusters: names of the clusters in the tree.
-        nodes: directories of the nodes.
-        regions: UUID and linked names of each region.
-        mounts: device and mount point of each OCFS2 mount.
-        trouble: what could not be read, and why.
-    """
-
-    clusters: tuple[str, ...] = ()
-    nodes: tuple[KernelNode, ...] = ()
-    regions: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    mounts: tuple[tuple[str, str], ...] = ()
-    trouble: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that the tool found out.
-
-    Attributes:
-        o2cb: o2cb_controld's report.
-        ocfs2: ocfs2_controld's report.
-        silent: the daemons that gave none.
-        kernel: read only when a daemon is silent.
-    """
-
-    o2cb: O2cbReport | None = None
-    ocfs2: Ocfs2Report | None = None
-    silent: tuple[Silent, ...] = ()
-    kernel: KernelView | None = field(default=None)
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """The groups, none while ocfs2_controld is silent."""
-        return self.ocfs2.groups if self.ocfs2 else ()
-
-    @property
-    def nodes(self) -> tuple[TreeNode, ...]:
-        """The nodes, none while o2cb_controld is silent."""
-        return self.o2cb.nodes if self.o2cb else ()
-
-    def group(self, fs: str) -> Group | None:
-        """The group of a filesystem, by UUID."""
-        return next((group for group in self.groups if group.fs.upper() == fs.upper()), None)
-
-    def peer(self, number: int) -> PeerDaemon | None:
-        """ocfs2_controld on a node."""
-        return next((peer for peer in (self.ocfs2.nodes if self.ocfs2 else ()) if peer.number == number), None)
-
-    def fs_name(self, fs: str) -> str:
-        """Label of a filesystem, or the start of its UUID; both where two labels are the same."""
-        group = self.group(fs)
-        if group is None or not group.label:
-            return fs[:8]
-        alone = sum(other.label == group.label for other in self.groups) == 1
-        return group.label if alone else f"{group.label}/{fs[:8]}"
-
-
 def findings(facts: Facts) -> tuple[Finding, ...]:
     """All that is the matter, worst first; empty when all is well."""
     queued = list(_nodes(facts))
@@ -157,8 +71,9 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     groups = {finding.group for finding in found if finding.group} | explained
     nodes = {finding.node for finding in found if finding.node}
     for report in (facts.o2cb, facts.ocfs2):
+        away = None if report is None or report.engine.up else report.engine.reason
         for wait in report.waits if report else ():
-            if wait.fs not in groups and wait.node not in nodes:
+            if wait.fs not in groups and wait.node not in nodes and not (away and away in wait.why):
                 found.append(_wait(wait))
     return tuple(sorted(found, key=lambda f: (SEVERITY.index(f.verdict), -(f.seconds or 0.0))))
 
@@ -184,10 +99,10 @@ def _engine(facts: Facts) -> Iterator[Finding]:
             continue
         engine = report.engine
         if not engine.up:
-            sentence = "the cluster engine does not answer"
+            sentence = "the cluster engine cannot be used"
             lines: tuple[tuple[str, str], ...] = (
                 ("why", engine.reason or "no reason known"),
-                ("do", "start the cluster engine on this node"),
+                ("do", START_ENGINE),
             )
             verdict = Verdict.ACTION
         elif not engine.quorate and not any(group.state == "stopped" for group in facts.groups):
@@ -272,7 +187,9 @@ def _then(facts: Facts, node: TreeNode) -> str:
         steps = f"rmdir {node.name}, {steps}"
     reasons = []
     if node.tree == "differs" and node.member:
-        reasons.append("it is back with a new address" if wanted.address != node.address else "it is back changed")
+        changed = "address" if wanted.address != node.address else "name" if wanted.name != node.name else "port"
+        back = any(lost.number == node.number for group in facts.groups for lost in group.lost)
+        reasons.append(f"it is back with a new {changed}" if back else f"it has a new {changed} in the configuration")
     if any(joiner.number == wanted.number for group in facts.groups for joiner in group.queue):
         reasons.append("its mount waits")
     return f"{steps} ({'; '.join(reasons)})" if reasons else steps
@@ -310,12 +227,15 @@ def _group(facts: Facts, group: Group) -> Finding | None:
     if group.state == "stopped" and (unfenced or failing.keys() & {"ring", "quorum"} or asked):
         lost = {lost.number for lost in group.lost}
         here = " ".join(member.name for member in group.members if member.number not in lost)
-        head = f"{name} on {here or 'this node'}: {_stop_cause(facts, group)}"
-        for life in unfenced:
-            lines += _lost_lines(facts, life)
-        if not unfenced:
+        head = f"{name} on {here or 'no node any more'}: {_stop_cause(facts, group)}"
+        if unfenced and "quorum" not in failing:
+            for life in unfenced:
+                lines += _lost_lines(facts, life)
+        else:
             lines += [("why", condition.why or condition.name) for condition in failing.values()]
-        if "quorum" in failing:
+        if facts.ocfs2 and not facts.ocfs2.engine.up:
+            lines.append(("do", START_ENGINE))
+        elif "quorum" in failing:
             lines.append(("do", "bring the missing nodes up; umount works without quorum"))
         if asked and asked.do and ("do", asked.do) not in lines and not unfenced:
             lines.append(("do", asked.do))
@@ -359,10 +279,16 @@ def _since(facts: Facts, group: Group) -> Iterator[tuple[str, str]]:
         yield ("but", "nothing is frozen: its members go on writing; only a fence makes a lost writer safe")
 
 
-def _lost_lines(facts: Facts, lost: Lost) -> list[tuple[str, str]]:
-    """Why a lost life is not fenced yet, and what to do."""
+def _lost_lines(facts: Facts, lost: Lost, *, unseen: bool = False) -> list[tuple[str, str]]:
+    """Why a lost life is not fenced yet, and what to do. A node that was not seen may be well, without the daemon."""
+    if facts.ocfs2 and not facts.ocfs2.engine.quorate:
+        # A is cut off from B and C, which are well and go on. To A both are lost: who did there what a lost node needs
+        # would switch off the healthy side. Without quorum nothing starts, and so nobody needs a fence yet.
+        return [("why", "fencing waits for quorum")]
     kind = facts.ocfs2.fencing.kind if facts.ocfs2 else "manual"
     off = f"switch {lost.name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {shlex.quote(lost.name)}"
+    if unseen:
+        off = f"start ocfs2_controld on {lost.name}; or {off}"
     if kind == "manual":
         return [("why", f"fencing is manual: an operator must say that {lost.name} is off"), ("do", off)]
     on = f" on {lost.by}" if lost.by else ""
@@ -378,7 +304,7 @@ def _start(facts: Facts) -> Iterator[Finding]:
     """Lives that nobody has seen since the cluster came up."""
     for lost in facts.ocfs2.unfenced if facts.ocfs2 else ():
         if not lost.fenced:
-            lines = _lost_lines(facts, lost)
+            lines = _lost_lines(facts, lost, unseen=True)
             by_hand = any("--fenced" in text for _, text in lines)
             verdict = Verdict.ACTION if by_hand else Verdict.CHANGING
             head = f"{lost.name} counts as unfenced: not seen since the cluster came up, and the first mounts wait"

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Final, TextIO
 
 from libo2cb.tools import screens
+from libo2cb.tools.facts import Facts
 from libo2cb.tools.human import clean
-from libo2cb.tools.verdict import Facts
 
 INTERVAL: Final = 10.0
 """Seconds between two lines without a terminal."""

@@ -1,5 +1,6 @@
 """A status that is drawn again and again, until Ctrl-C: `ocfs2_hb_ctl -I --watch`."""
 
+import argparse
 import importlib.util
 import os
 import signal
@@ -24,15 +25,18 @@ def seconds(text: str) -> float:
     """The argument of --watch.
 
     Raises:
-        ValueError: it is no number of seconds that makes sense.
+        ArgumentTypeError: it is no number of seconds that makes sense.
     """
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not LEAST <= value <= MOST:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f'"{text}" is no pause: a number of seconds from {LEAST:g} to {MOST:g}')
     return value
 
 
-def watch(command: str, picture: Callable[[], Picture], every: float, stream: TextIO = sys.stdout) -> int:
+def watch(command: str, picture: Callable[[], Picture], every: float, stream: TextIO | None = None) -> int:
     """Draw pictures until SIGINT.
 
     On a terminal that can do it each takes the place of the last one, and follows the terminal's size; that needs the
@@ -42,11 +46,12 @@ def watch(command: str, picture: Callable[[], Picture], every: float, stream: Te
         command: the program's name, for the word about rich.
         picture: makes one; may take its time.
         every: seconds between two.
-        stream: where to.
+        stream: where to; stdout unless given.
 
     Returns:
         The exit code of the last picture.
     """
+    stream = sys.stdout if stream is None else stream
     terminal = screens.moves_cursor(os.environ, terminal=stream.isatty())
     colour = screens.wants_colour(os.environ, terminal=stream.isatty())
     if terminal and importlib.util.find_spec("rich") is not None:

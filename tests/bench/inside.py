@@ -2,11 +2,12 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from errno import ENOENT
 from typing import Any
 
 from libo2cb.engine.model import Cluster, Stream
 from libo2cb.engine.port import ChannelEvent, MembershipEvent
-from libo2cb.errors import KernelRefusal
+from libo2cb.errors import KernelRefusal, NotThere
 from libo2cb.kernel.port import StandingNode
 from protocol.identity import NodeIdentity
 from tests.simulation.kernel_model import KernelModel, Refusal
@@ -133,6 +134,13 @@ class Kernel:
     def nodes(self, cluster: str) -> list[StandingNode]:  # noqa: ARG002 (the port's, as below)
         """All nodes."""
         return list(self._model.nodes)
+
+    def number(self, cluster: str, name: str) -> int:  # noqa: ARG002
+        """A node's number."""
+        found = next((n for n in self._model.nodes if n.name == name), None)
+        if found is None:
+            raise NotThere("read", name, ENOENT)
+        return found.number
 
     def make_node(self, cluster: str, name: str) -> None:  # noqa: ARG002
         """The bare node."""

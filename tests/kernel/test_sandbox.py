@@ -237,6 +237,16 @@ def test_who_reads_an_attribute_reads_the_old_value_or_the_new_one(home: Path) -
     assert SandboxFs(home).read("c/node/n2/ipv4_port") == b"7777\n"
 
 
+def test_the_last_line_counts_however_long_it_is(home: Path) -> None:
+    fs = SandboxFs(home)
+    long = "\udcff" * 255  # six characters each
+    assert answer(fs.symlink, "c/node/n1", f"{R}/{long}/x") != "0"
+    assert len((home / "log" / "kernel.jsonl").read_bytes().splitlines()[-1]) > 1024
+    fs.unlink(f"{R}/n1")
+    assert [e["seq"] for e in lines(home)] == list(range(1, len(lines(home)) + 1))
+    assert [e["call"] for e in lines(home)[-2:]] == ["symlink", "unlink"]
+
+
 def test_a_line_torn_by_a_kill_is_dropped(home: Path) -> None:
     path = home / "log" / "kernel.jsonl"
     whole = path.read_bytes()

@@ -12,6 +12,7 @@ USAGE = "ocfs2_controld/usage.py"
 SESSIONS = "ocfs2_controld/sessions.py"
 FENCING = "ocfs2_controld/fencing.py"
 EXPLAIN = "ocfs2_controld/explain.py"
+OUTS = "ocfs2_controld/outs.py"
 NODES = "o2cb_controld/changes.py"
 LEDGER = "o2cb_controld/ledger.py"
 ENDING = "o2cb_controld/ending.py"
@@ -171,8 +172,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "link-without-a-grant",
         "law 2",
         GROUPWORK,
-        "here.life == wanted[number] and here.identity.key in state.locks.held:",
-        "here.life == wanted[number]:",
+        "    return here is not None and here.life == life and here.identity.key in state.locks.held\n",
+        "    return here is not None and here.life == life\n",
     ),
     _m(
         "join-without-the-locks",
@@ -286,7 +287,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a-start-that-is-not-ours",
         "law 7",
         GROUPWORK,
-        '            if state.local(fs).started != g.start:\n                halt(t, fs, "the members change")\n',
+        '            if local.started != g.start:\n                halt(t, fs, "the members change")\n',
         "",
     ),
     _m(
@@ -430,6 +431,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "    if False:\n",
     ),
     _m(
+        "who-is-stopped-alone-says-nothing",
+        "rule restart",
+        GROUPWORK,
+        "            t.say(Stopped(fs, g.start))\n        case _:\n",
+        "            pass\n        case _:\n",
+    ),
+    _m(
         "a-join-goes-on-through-a-death",
         "rule requeue",
         CHANGE,
@@ -538,15 +546,22 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the-engine-puts-nobody-out",
         "rule expel",
         CHANNEL,
-        "        if node in state.engine.members and node != state.engine.local and out.due <= t.now:\n",
-        "        if False:\n",
+        "    for node in go:\n",
+        "    for node in ():\n",
     ),
     _m(
         "everybody-puts-out",
         "rule expel",
         CHANNEL,
-        "    if not state.acts:\n        return\n    for node, out",
-        "    for node, out",
+        "    if not state.outs or not state.acts:\n        return\n    go,",
+        "    go,",
+    ),
+    _m(
+        "the-engine-takes-the-quorum-away",
+        "rule expel",
+        OUTS,
+        "    spare = max(0, stay + len(waiting) - needed)\n",
+        "    spare = len(waiting)\n",
     ),
     _m(
         "a-newcomer-puts-out-all-others",

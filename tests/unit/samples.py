@@ -19,7 +19,7 @@ from libo2cb.service.report import (
     TreeNode,
     Wait,
 )
-from libo2cb.tools.verdict import Facts
+from libo2cb.tools.facts import Facts
 
 VM = "7B61593D5E2F4C0B9A3D1F00AA55EE01"
 BK = "94A94C12FF614DD894BF9D0CF62F3987"
@@ -157,7 +157,7 @@ def dead() -> Facts:
     )
     stopped = vm(
         state="stopped",
-        members=(member(1, "stopped"), member(2, "stopped"), member(3)),
+        members=(member(1, "stopped"), member(2, "stopped")),
         lost=(lost,),
         change=Change(id="5f3a0c11", stopped=("n1", "n2")),
         conditions=(
@@ -186,7 +186,7 @@ def queued() -> Facts:
     """n3 is back with a new address; one of its two old links still holds its node."""
     waiting = backup(
         state="stopped",
-        members=(member(1, "stopped"), member(2, "away"), member(3)),
+        members=(member(1, "stopped"), member(2, "away")),
         lost=(Lost(name="n3", number=3, life=f"3/{BOOT}", fenced=True),),
         change=Change(id="77aa0000", stopped=("n1",), owing=("n2",)),
         conditions=(Condition(name="stopped", ok=False, why="n2's STOP"),),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libo2cb.events import Event, Log, log
@@ -65,6 +65,7 @@ def test_the_human_form_is_one_readable_line(tmp_path: Path) -> None:
     assert rest == 'warning n1 ocfs2_controld group_stopped fs=A1 cause="n3 is lost" ok=yes nodes=[1 2] empty=""\n'
 
 
+@settings(deadline=None)
 @given(
     value=st.text() | st.integers() | st.lists(st.text()), name=st.sampled_from(["fs", "time", "event", "self", "node"])
 )
@@ -198,6 +199,32 @@ def test_dropped_lines_are_counted_and_said_as_soon_as_there_is_room() -> None:
         assert (said["event"], said["count"], said["level"]) == ("logs_dropped", lost - told, "warning")
         assert (ready["event"], exiting["event"]) == ("ready", "exiting"), "it is said once"
         assert logger.close(60)
+
+
+def test_lines_of_a_loop_come_by_themselves_and_together() -> None:
+    async def story() -> None:
+        reading, writing = os.pipe()
+        try:
+            logger = Logger(ORIGIN, form="json", descriptor=writing)
+            for number in range(20):
+                logger.write(log(Event.VIEW, number=number))
+            assert not select.select([reading], [], [], 0)[0], "the thread is not called in the midst of it"
+            come = asyncio.Event()
+            asyncio.get_running_loop().add_reader(reading, come.set)
+            await asyncio.wait_for(come.wait(), 60)
+            asyncio.get_running_loop().remove_reader(reading)
+            assert os.read(reading, 1 << 16).count(b"\n") == 20, "one write"
+            logger.write(log(Event.READY))
+            assert logger.flush(60), "who flushes does not wait for the loop"
+            assert os.read(reading, 1 << 16).count(b"\n") == 1
+            logger.write(log(Event.EXITING))
+            assert logger.close(60)
+            assert os.read(reading, 1 << 16).count(b"\n") == 1
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    asyncio.run(story())
 
 
 def test_a_reader_that_is_gone_hurts_nobody() -> None:

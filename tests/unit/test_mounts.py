@@ -125,14 +125,19 @@ async def main(point):
     else:
         raise AssertionError("watched twice")
     assert seen() == []
+    assert not table.has_changed()
     fd = os.open(MOUNTINFO, os.O_RDONLY)
     assert not _changed(fd)
     await change("mount", "-t", "tmpfs", "my source", point)
     assert _changed(fd) and not _changed(fd)
     os.close(fd)
     assert seen() == ["my source"], table.mounts()
-    await change("umount", point)
+    assert table.has_changed() and not table.has_changed()
+    subprocess.run(["umount", point], check=True)
+    assert table.has_changed() and not table.has_changed(), "the loop had no turn to hear of it"
     assert seen() == []
+    woken.clear()
+    await asyncio.wait_for(woken.wait(), 30)
     quiet = calls
     for _ in range(200):
         await asyncio.sleep(0)

@@ -173,6 +173,21 @@ def test_a_linked_node_is_not_even_asked_for(kernel: TreeKernel, tmp_path: Path)
     assert kernel.nodes("c") == []
 
 
+def test_who_has_looked_for_links_is_taken_at_his_word_and_the_kernel_is_not(
+    kernel: TreeKernel, tmp_path: Path
+) -> None:
+    o2cb_add_node(kernel, "c", N1)
+    kernel.create_region("c", "F1")
+    kernel.link("c", "F1", "n1")
+    with pytest.raises(Pinned):
+        o2cb_remove_node(kernel, "c", "n1", unlinked=True)
+    assert calls(tmp_path)[-1] == ("rmdir", "c/node/n1", errno.EBUSY)
+    kernel.unlink("c", "F1", "n1")
+    o2cb_remove_node(kernel, "c", "n1", unlinked=True)
+    o2cb_remove_node(kernel, "c", "n1", unlinked=True)
+    assert kernel.nodes("c") == []
+
+
 def test_something_else_pins_the_node(kernel: TreeKernel, tmp_path: Path) -> None:
     o2cb_add_node(kernel, "c", N1)
     set_fault(tmp_path, "rmdir", "c/node/n1", errno.EBUSY)

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from libo2cb.config import parse
 from libo2cb.engine.port import ConfiguredNode, EngineUp, Members, MembershipEvent, ShutdownAsked
 from libo2cb.kernel.sandbox import SandboxFs, boot
 from libo2cb.kernel.tree import TreeKernel
-from libo2cb.locks import LockDirectory, Received, RecordReceiver
+from libo2cb.locks import Descriptor, LockDirectory, Received, RecordReceiver
 from libo2cb.sandbox.mounts import SandboxMounts
 from libo2cb.service.logs import Logger, Origin
 from libo2cb.service.report import O2cbReport
@@ -27,6 +28,7 @@ from protocol.identity import NodeIdentity, Ring
 
 PATIENCE = 20.0
 NODES = (ConfiguredNode(1, "n1", "10.0.0.1"), ConfiguredNode(2, "n2", "10.0.0.2"))
+N1 = NodeIdentity(1, "10.0.0.1", 7777, "n1")
 N2 = NodeIdentity(2, "10.0.0.2", 7777, "n2")
 FS = "F" * 32
 
@@ -228,6 +230,36 @@ def test_a_kernel_that_does_not_answer_keeps_nobody_waiting_but_its_own_changes(
         assert heard[1].descriptor is not None
         assert [n.identity for n in lab.kernel.nodes("prod")][1] == N2
         heard[1].descriptor.close()
+
+    assert play(tmp_path, scene) == 0
+
+
+def test_a_lock_is_taken_at_once_and_never_before_what_waits_in_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(lab: Lab, peer: Peer) -> None:
+        takers: list[threading.Thread] = []
+        take = lab.locks.exclusive
+
+        def taken(number: int) -> Descriptor | None:
+            takers.append(threading.current_thread())
+            return take(number)
+
+        await until(lambda: lab.daemon._worker.idle)
+        with hung(lab):
+            monkeypatch.setattr(lab.locks, "exclusive", taken)
+            lab.engine.sink(Members(Ring(8, 1), True, (1,), (), (2,)))
+            monkeypatch.undo()
+            assert takers == [threading.main_thread()], "without a turn of the loop"
+            await until(lambda: (lab.daemon._worker.under_way or ("", 0.0))[0] == "rmdir of node n2")
+            await peer.say(ordering.Lock(1, N1))
+            await peer.report()
+            free = lab.locks.exclusive(1)
+            assert free is not None, "its grant waits behind the rmdir"
+            free.close()
+        while not isinstance((heard := await peer.hear())[0], ordering.Locked):
+            pass
+        peer.drop(heard[1])
 
     assert play(tmp_path, scene) == 0
 

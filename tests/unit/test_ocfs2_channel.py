@@ -223,3 +223,12 @@ def test_what_the_engine_says_of_its_configuration_is_kept() -> None:
     assert (state.engine.two_node, state.engine.notes) == (True, up.notes)
     state, _ = told(state, Configured(NODES))
     assert (state.engine.two_node, state.engine.notes) == (False, ())
+
+
+@pytest.mark.parametrize("number", [0, 255, 300, 174260255])
+def test_a_number_that_ocfs2_cannot_have_is_not_stated_as_a_node_that_may_write(number: int) -> None:
+    odd = ConfiguredNode(number, "odd", "10.0.0.99")
+    _, done = told(started(), Configured((*NODES, odd), two_node=False), ChannelRing(OLD, (1, 2, 3)))
+    (word,) = spoken(done)
+    assert isinstance(word, Statement)
+    assert word.configured == (1, 2, 3)

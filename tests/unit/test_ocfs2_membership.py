@@ -1,6 +1,6 @@
 """What ocfs2_controld makes of the engine's membership, where its two services disagree."""
 
-from libo2cb.engine.port import ConfiguredNode, EngineUp, Members
+from libo2cb.engine.port import Configured, ConfiguredNode, EngineDown, EngineUp, Members
 from ocfs2_controld import mind
 from ocfs2_controld.events import KernelFound, MountTable
 from ocfs2_controld.mind import has_left
@@ -39,6 +39,20 @@ def test_a_departure_before_the_last_word_is_over() -> None:
 def test_who_is_not_a_member_any_more_has_left() -> None:
     without = Members(Ring(12, 2), False, (2, 4), (), (1, 3))
     assert has_left(told(without, spoke=Ring(8, 1)), Life(1, "b1"))
+
+
+def test_a_fence_goes_by_what_a_node_was_called_while_it_was_configured() -> None:
+    # n3 dies, and is taken out of the configuration before it is fenced, as for another address.
+    state = mind.begin(Settings("boot", "run", 100))
+    state, _ = mind.step(state, 0.0, (EngineUp("demo", 4, NODES), Configured(NODES[:2] + NODES[3:])))
+    assert state.engine.node(3) is None
+    assert (state.engine.name(3), state.engine.known(3)) == ("n3", NODES[2])
+    state, _ = mind.step(state, 1.0, (EngineDown("gone"), EngineUp("demo", 4, NODES[3:])))
+    assert [state.engine.name(n) for n in (1, 2, 3, 4, 5)] == ["n1", "n2", "n3", "n4", "node 5"]
+    moved = ConfiguredNode(3, "new", "10.0.0.99")
+    state, _ = mind.step(state, 2.0, (Configured((*NODES[3:], moved)),))
+    assert state.engine.known(3) == moved
+    assert [*state.engine.former] == [1, 2]
 
 
 def test_an_address_that_the_kernel_pins_is_kept_until_nothing_pins_it() -> None:

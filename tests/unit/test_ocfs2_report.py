@@ -7,8 +7,8 @@ import pytest
 from libo2cb.engine.port import ConfiguredNode
 from libo2cb.events import Event, Log
 from libo2cb.service.report import Group, Ocfs2Report, dump, parse
+from libo2cb.tools.facts import Facts as Both
 from libo2cb.tools.screens import status
-from libo2cb.tools.verdict import Facts as Both
 from libo2cb.tools.verdict import Verdict, findings
 from ocfs2_controld.report import Facts, build, life_text
 from ocfs2_controld.sightings import Sightings

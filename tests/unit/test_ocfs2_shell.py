@@ -23,6 +23,7 @@ from libo2cb.nodes import o2cb_add_node, o2cb_create_cluster
 from libo2cb.processes import Process
 from libo2cb.sandbox import power
 from libo2cb.service.server import Connection, RecordServer
+from libo2cb.service.stream import Violation
 from libo2cb.service.threads import MOST_IDLE, in_thread
 from libo2cb.superblock import (
     INCOMPAT_CLUSTER_INFO,
@@ -95,6 +96,20 @@ def test_a_number_without_a_complete_node_is_refused(hands: Hands) -> None:
     assert done.errno == errno.ENOENT
     assert "no complete node" in done.why
     assert (done.call, done.fs, done.number) == (Call.LINK, F, 3)
+
+
+def test_a_number_that_has_moved_is_looked_for_again(hands: Hands) -> None:
+    assert codes(hands.carry_out("demo", LINKED)) == [0, 0, 0]
+    hands.carry_out("demo", UNLINKED)
+    for name in ("node 1", "node 2"):
+        hands.kernel.remove_node("demo", name)
+    # Number 2 is the directory that number 1 was, and number 1 is a new one.
+    o2cb_add_node(hands.kernel, "demo", NodeIdentity(2, "10.0.0.12", 7777, "node 1"))
+    o2cb_add_node(hands.kernel, "demo", NodeIdentity(1, "10.0.0.11", 7777, "another"))
+    assert codes(hands.carry_out("demo", LINKED[:2])) == [0, 0]
+    assert hands.kernel.links("demo", F) == ["another"]
+    assert codes(hands.carry_out("demo", LINKED[2:])) == [0]
+    assert hands.kernel.links("demo", F) == ["another", "node 1"]
 
 
 def test_a_refusal_is_an_answer_and_the_next_call_is_made(hands: Hands, tmp_path: Path) -> None:
@@ -182,6 +197,9 @@ class Table:
 
     def watch(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
         """Nothing changes by itself."""
+
+    def has_changed(self) -> bool:
+        return False
 
     def close(self) -> None:
         """Nothing is open."""
@@ -646,6 +664,7 @@ def test_who_asks_without_end_while_the_mind_is_busy_is_told_and_closed(tmp_path
         assert isinstance(refused, client.Status)
         assert refused.code == errno.EBUSY
         assert [len(desk.notes), desk.told.qsize()] == [1, MOST_WAITING + 1]  # and the end of the connection
+        assert desk.clients.server.violations == {Violation.TOO_MANY_REQUESTS: 1}
         await send(other, unmount)
         seen = [await desk.following() for _ in range(MOST_WAITING + 2)]
         assert told.ClientClosed(number) in seen

@@ -105,6 +105,24 @@ def test_a_name_with_parentheses_and_blanks_does_not_confuse_the_start_time() ->
         set_program_name(name)
 
 
+@pytest.mark.parametrize("program", ["sleep", "a) R 1 (b", "back\\slash", "\udcff"])
+def test_one_look_tells_process_and_program(program: str) -> None:
+    before = program_name(os.getpid())
+    set_program_name(program)
+    try:
+        assert Process.named(os.getpid()) == (Process.current(), program)
+    finally:
+        set_program_name(before)
+
+
+def test_a_zombie_has_a_name_and_is_no_process(child: "subprocess.Popen[bytes]") -> None:
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert Process.named(child.pid) == (None, "sleep")
+    child.wait()
+    assert Process.named(child.pid) == (None, UNKNOWN_PROGRAM)
+
+
 @pytest.mark.parametrize("kind", ["abstract", "path"])
 def test_the_holder_of_a_name_is_found(tmp_path: Path, kind: str) -> None:
     name = f"@test holder {os.getpid()}" if kind == "abstract" else str(tmp_path / "s")

@@ -20,6 +20,7 @@ from libo2cb.processes import Process
 from libo2cb.sandbox import power
 from libo2cb.sandbox.homes import Sandbox, SandboxError, Settings, register_process, write_config
 from libo2cb.sandbox.mounts import SandboxMounts
+from libo2cb.sandbox.refs import SandboxRefs
 
 PATIENCE = 30.0
 # A "daemon" that writes two lines, has a child with a session of its own, and has left a grandchild to init.
@@ -108,7 +109,9 @@ def test_the_life_of_a_sandbox(box: Box) -> None:
     left_to_init = Process.of(int(orphan))
     assert left_to_init is not None
     victims, first_life = [*box.living("n2"), left_to_init], status["n2"]["boot"]
+    SandboxRefs(box.sandbox.node("n2").root).keep("F", 2)
     assert box.ok("kill", "n2") == "n2 is off: verified, no process of it lives\n"
+    assert SandboxRefs(box.sandbox.node("n2").root).count("F") == 0, "what the kernel counted is gone with it"
     assert not any(p.alive() for p in victims)
     assert len(box.living("n1")) == 2, "only that node"
     assert not (home.root / "kernel" / "tree").exists()
@@ -218,6 +221,21 @@ def test_a_paused_node_is_stopped_and_lost_and_comes_back(box: Box) -> None:
     assert "not hung" in box.refused("resume", "n3")
     box.ok("pause", "n3")
     assert "n3 is off: verified" in box.ok("kill", "n3"), "a paused node can be switched off"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("hold", "n1", "ocfs2_controled"), "invalid choice: 'ocfs2_controled'"),
+        (("release", "n1", "ocfs2_controld.chanel"), "invalid choice: 'ocfs2_controld.chanel'"),
+        (("order", "n1", "o2cb_controld,ocfs2"), '"ocfs2" is no daemon'),
+    ],
+)
+def test_a_stream_that_is_none_is_wrong_usage(box: Box, words: tuple[str, ...], says: str) -> None:
+    """It would be held, and whoever waits for what follows would wait for ever."""
+    done = box.run(*words)
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 def test_words_for_the_engine(box: Box) -> None:

@@ -22,7 +22,7 @@ from libo2cb.mounts import (
 )
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 30.0
+DEADLINE = 120.0
 UUID = "94A94C12FF614DD894BF9D0CF62F3987"
 
 
@@ -167,6 +167,25 @@ def test_watchers_are_told_of_every_change_and_of_nothing_else(table: SandboxMou
         other.enter(image, "/srv/a", UUID)
         await turns()
         assert calls == 4
+        table.close()
+
+    asyncio.run(story())
+
+
+def test_a_change_shows_before_the_watcher_is_told(table: SandboxMounts, image: str) -> None:
+    async def story() -> None:
+        assert table.has_changed(), "nobody watches it: it may have"
+        table.watch(asyncio.get_running_loop(), lambda: None)
+        other = SandboxMounts(table.directory)
+        assert not table.has_changed()
+        other.enter(image, "/srv/a", UUID)
+        assert table.has_changed()
+        assert not table.has_changed()
+        (table.directory / "elsewhere").write_bytes(b"")
+        (table.directory / "elsewhere").rename(table.directory / "else")
+        assert not table.has_changed()
+        other.leave("/srv/a")
+        assert table.has_changed()
         table.close()
 
     asyncio.run(story())

@@ -5,6 +5,7 @@ To change a screen deliberately: UPDATE_EXPECTED=1 pytest tests/unit/test_screen
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from libo2cb.service.report import Condition, EngineState, Fencing, Lost, Wait
 from libo2cb.tools import human, screens
-from libo2cb.tools.verdict import Facts, Finding, KernelNode, KernelView, Silent, Verdict, exit_code, findings
+from libo2cb.tools.facts import Facts, KernelNode, KernelView, Silent
+from libo2cb.tools.verdict import Finding, Verdict, exit_code, findings
 from tests.unit import samples
 
 EXPECTED = Path(__file__).parent / "expected"
@@ -54,6 +56,41 @@ def test_a_screen_is_the_expected_text_and_its_exit_code(name: str, facts: Calla
 
 def test_a_waiting_mount_says_for_what_how_long_yet_and_the_way_out() -> None:
     check("joining", screens.joining(samples.joining(), samples.VM, 7.4))
+
+
+def test_a_queued_node_names_what_links_it_and_else_says_what_the_daemon_does() -> None:
+    facts = samples.queued()
+    assert facts.o2cb is not None
+    waiting = facts.o2cb.nodes[2].model_copy(
+        update={"queue": "removal of n3: ocfs2_controld holds its lock for a filesystem"}
+    )
+
+    def shown(**changes: object) -> str:
+        assert facts.o2cb is not None
+        nodes = (*facts.o2cb.nodes[:2], waiting.model_copy(update=changes))
+        lines = screens.status(replace(facts, o2cb=facts.o2cb.model_copy(update={"nodes": nodes})))
+        return next(line for line in lines if line.startswith("n3 ")).partition("6 s: ")[2]
+
+    held = ", lock held by ocfs2_controld pid 4711"
+    said = "removal of n3: ocfs2_controld holds its lock for a filesystem"
+    assert shown() == f"backup still links it{held}"
+    assert shown(links=(samples.VM, samples.BK)) == f"vm-images backup still link it{held}"
+    assert shown(links=()) == shown(tree="unfit") == said + held
+
+
+def test_broken_rules_and_refused_signals_are_shown_by_daemon() -> None:
+    facts = samples.healthy()
+    assert facts.o2cb is not None
+    assert facts.ocfs2 is not None
+    o2cb = facts.o2cb.model_copy(update={"violations": {"ordering": 1}})
+    ocfs2 = facts.ocfs2.model_copy(
+        update={"violations": {"protocol": 4, "half_record": 2}, "signals_refused": {"SIGTERM": 3}}
+    )
+    assert screens.status(replace(facts, o2cb=o2cb, ocfs2=ocfs2))[-3:] == [
+        "rules broken towards o2cb_controld: ordering 1",
+        "signals refused by ocfs2_controld: SIGTERM 3",
+        "rules broken towards ocfs2_controld: half_record 2, protocol 4",
+    ]
 
 
 def test_one_filesystem_keeps_the_line_that_scripts_know() -> None:
@@ -102,11 +139,37 @@ def test_loss_of_quorum_stops_every_group_and_says_so_first() -> None:
     assert exit_code(findings(facts)) == 2
 
 
+def test_without_quorum_nobody_is_to_be_switched_off() -> None:
+    """n1 is cut off: n2 and n3 are well, recover it, and would be destroyed by whoever believes n1."""
+    facts = samples.dead()
+    assert facts.ocfs2 is not None
+    conditions = (
+        Condition(name="quorum", ok=False, why="1 of 3 nodes are here"),
+        Condition(name="fencing", ok=False, why="n2 n3 are lost and not yet fenced"),
+    )
+    lost = tuple(Lost(name=f"n{n}", number=n, life=f"{n}/x") for n in (2, 3))
+    group = samples.vm(state="stopped", stopped_for=3.0, members=(samples.member(1),), lost=lost, conditions=conditions)
+    engine = samples.engine(1, 3)
+    for fencing in (Fencing(kind="manual", alone=False, sentence="by hand"), samples.COMMAND):
+        ocfs2 = facts.ocfs2.model_copy(
+            update={"engine": engine, "groups": (group,), "waits": (), "fencing": fencing, "unfenced": lost}
+        )
+        lines = screens.status(Facts(samples.o2cb(engine=engine), ocfs2))
+        assert lines[:4] == [
+            "STOPPED 3 s  vm-images on n1: n2 n3 are lost and not yet fenced",
+            "  why  1 of 3 nodes are here",
+            "  why  n2 n3 are lost and not yet fenced",
+            "  do   bring the missing nodes up; umount works without quorum",
+        ]
+        assert "CHANGING  n2 counts as unfenced: not seen since the cluster came up, and the first mounts wait" in lines
+        assert "--fenced" not in "\n".join(lines)
+
+
 def test_a_dead_engine_needs_somebody_also_without_groups() -> None:
     down = EngineState(up=False, reason="connection refused")
     facts = Facts(samples.o2cb(engine=down), samples.ocfs2(engine=down, groups=()))
     found = findings(facts)
-    assert [finding.head for finding in found] == ["the cluster engine does not answer"]
+    assert [finding.head for finding in found] == ["the cluster engine cannot be used"]
     assert exit_code(found) == 2
 
 

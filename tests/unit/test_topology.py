@@ -14,6 +14,7 @@ from o2cb_controld.topology import (
     Make,
     Nothing,
     Remove,
+    difference,
     identity_of,
     unfit,
     wanted_nodes,
@@ -97,6 +98,17 @@ def test_a_name_or_an_address_that_another_holds_is_waited_for() -> None:
     assert by_address.need(3) == Held(ident(3, address="10.0.0.2"), "n2", "the address 10.0.0.2:7777")
 
 
+def test_of_the_same_tuples_it_is_the_same_one_and_of_others_another() -> None:
+    wanted, standing = (ident(1), ident(2)), (stands(1, local=True), stands(2))
+    first = difference(wanted, standing, 1)
+    assert first.differing() == ()
+    assert difference(wanted, standing, 1) is first
+    assert difference(wanted, standing, 2).differing() == (1, 2), "neither is local as it should be"
+    assert difference(wanted, standing, 1) is first, "each node of a simulation has its own"
+    assert difference(wanted, standing[:1], 1).need(2) == Make(ident(2))
+    assert difference(wanted[:1], standing, 1).need(2) == Remove("n2", None)
+
+
 numbers = st.integers(1, 4)
 names = st.sampled_from(["a", "b", "c", "d"])
 addresses = st.sampled_from([f"10.0.0.{i}" for i in range(1, 5)])
@@ -121,6 +133,7 @@ def test_from_any_tree_the_steps_lead_to_what_is_wanted(
     for _ in range(30):
         d = Difference(wanted, tree.values(), None)
         steps = [n for n in map(d.need, d.numbers()) if not isinstance(n, Nothing)]
+        assert [d.need(number) for number in d.differing()] == steps
         if not steps:
             break
         possible = [s for s in steps if not isinstance(s, Held)]

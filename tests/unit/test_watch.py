@@ -1,5 +1,6 @@
 """`ocfs2_hb_ctl -I --watch`, on a terminal, on a pipe, and without rich."""
 
+import argparse
 import fcntl
 import os
 import pty
@@ -13,25 +14,19 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from libo2cb.tools import hb_ctl, watch
 from tests.unit import samples
-from tests.unit.tool_daemons import DEADLINE, Node
+from tests.unit.tool_daemons import DEADLINE, Node, node
+
+__all__ = ["node"]
 
 SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HOME, ALTERNATE, ORDINARY = "\x1b[H", "\x1b[?1049h", "\x1b[?1049l"
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None; import importlib.util as u; find = u.find_spec\n"
 WITHOUT_RICH += "u.find_spec = lambda name, *more: None if name == 'rich' else find(name, *more)\n"
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
-    found = Node(tmp_path)
-    yield found
-    found.stop()
 
 
 class Terminal:
@@ -156,5 +151,5 @@ def test_what_cannot_be_watched_is_wrong_usage(arguments: tuple[str, ...], capsy
 def test_seconds_have_their_range() -> None:
     assert watch.seconds("0.5") == 0.5
     for text in ("0.01", "nan", "-1", "1e9"):
-        with pytest.raises(ValueError, match=re.escape(text)):
+        with pytest.raises(argparse.ArgumentTypeError, match=re.escape(text)):
             watch.seconds(text)

@@ -1,12 +1,16 @@
 """Two daemons for the tests of the tools: the real server of records on real sockets, answering by a script."""
 
 import asyncio
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+import pytest
+
+from libo2cb import sandbox
 from libo2cb.kernel.home import boot
 from libo2cb.kernel.sandbox import SandboxFs
 from libo2cb.kernel.tree import TreeKernel
@@ -15,10 +19,16 @@ from libo2cb.mounts import SandboxMounts
 from libo2cb.sandbox.homes import NodeHome
 from libo2cb.service.report import O2cbReport, Ocfs2Report, dump
 from libo2cb.service.server import Connection, RecordServer
-from libo2cb.tools.verdict import Facts
+from libo2cb.tools.facts import Facts
 from protocol import client
 
+if TYPE_CHECKING:
+    import subprocess
+
 DEADLINE = 60.0
+IMAGE = Path(sandbox.__file__).with_name("volume.img")
+UUID = "88F01F12DEBF421BAD7206A702A50BB2"
+"""Of the volume in that image."""
 Answer = tuple[int, str]
 
 
@@ -179,3 +189,23 @@ class _Handler:
                 connection.send(client.status(*script.mount))
             case _:
                 connection.send(client.status(*script.others.get(message.word, (0, "OK"))))
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """A node whose home has a volume, demo.img."""
+    with tempfile.TemporaryDirectory(prefix="o2-") as home:  # short: a socket's path has 107 bytes
+        node = Node(Path(home))
+        (node.home / "demo.img").write_bytes(IMAGE.read_bytes())
+        yield node
+        node.stop()
+
+
+def image(node: Node) -> str:
+    return str(node.home / "demo.img")
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    with process:
+        _, said = process.communicate(timeout=DEADLINE)
+    return process.returncode, said

@@ -221,9 +221,10 @@ class KernelIsRecord(Rule):
     and the linked life goes on and is not said to be fenced (a false word about that is law 11's). A node is needed
     while it is a member of the node's last told membership, at the address that its life has, and something is mounted
     or a region stands. An rmdir that was under way when the membership came is let pass: it began with NODE_UNWANTED,
-    and has met no queue since, nor was the node made while it was wanted. Nor does the local node go while a region
-    stands. Judged by law 8: the same, when it is the other end's daemon that is down. Judged elsewhere: that no state
-    file is written (process tests).
+    and has met no queue since, nor was the node made while it was wanted. Or it had met one, and the last link, or the
+    lock for it, went while the node was away: it begins with that, and no line says so. Nor does the local node go
+    while a region stands. Judged by law 8: the same, when it is the other end's daemon that is down. Judged elsewhere:
+    that no state file is written (process tests).
     """
 
     law = 5
@@ -231,11 +232,15 @@ class KernelIsRecord(Rule):
 
     def hears(self) -> Mapping[Key, Hearing]:
         self._under_way: set[tuple[str, int]] = set()
+        self._queued: set[tuple[str, int]] = set()
         return {
             (Source.KERNEL, Kernel.UNLINK): self.unlink,
             (Source.KERNEL, Kernel.REMOVE_NODE): self.remove,
             (Source.DAEMON, Event.NODE_UNWANTED): self.unwanted,
-            (Source.DAEMON, Event.CHANGE_QUEUED): self.settled,
+            (Source.DAEMON, Event.CHANGE_QUEUED): self.queued,
+            (Source.DAEMON, Event.CHANGE_CANCELLED): self.settled,
+            (Source.DAEMON, Event.LOCK_CLOSED): self.closed,
+            (Source.DAEMON, Event.MEMBERS): self.members,
             (Source.DAEMON, Event.NODE_MADE): self.made,
             (Source.DAEMON, Event.STARTING): self.starting,
         }
@@ -246,7 +251,30 @@ class KernelIsRecord(Rule):
 
     def settled(self, fact: Fact) -> Iterator[Breach]:
         self._under_way.discard((fact.node or "", fact.number("number")))
+        self._queued.discard((fact.node or "", fact.number("number")))
         return iter(())
+
+    def queued(self, fact: Fact) -> Iterator[Breach]:
+        key = (fact.node or "", fact.number("number"))
+        if key in self._under_way:
+            self._under_way.discard(key)
+            self._queued.add(key)
+        return iter(())
+
+    def closed(self, fact: Fact) -> Iterator[Breach]:
+        self._begins(fact.node or "", fact.number("number"))
+        return iter(())
+
+    def members(self, fact: Fact) -> Iterator[Breach]:
+        """Who is back behind a pin is not removed any more."""
+        if fact.daemon == O2CB:
+            back = set(fact.numbers("members"))
+            self._queued = {key for key in self._queued if key[0] != fact.node or key[1] not in back}
+        return iter(())
+
+    def _begins(self, node: str, number: int) -> None:
+        if (node, number) in self._queued:
+            self._under_way.add((node, number))
 
     def made(self, fact: Fact) -> Iterator[Breach]:
         daemon = self.world.node(fact.node or "").daemons.get(O2CB)
@@ -257,10 +285,13 @@ class KernelIsRecord(Rule):
     def starting(self, fact: Fact) -> Iterator[Breach]:
         if fact.daemon == O2CB:
             self._under_way = {key for key in self._under_way if key[0] != fact.node}
+            self._queued = {key for key in self._queued if key[0] != fact.node}
         return iter(())
 
     def unlink(self, fact: Fact) -> Iterator[Breach]:
-        node = self.world.node(fact.node or "")
+        node, name = self.world.node(fact.node or ""), fact.text("name")
+        if name in node.tree and not any(name in links for fs, links in node.regions.items() if fs != fact.fs):
+            self._begins(node.name, node.tree[name].number)
         peer = needed_link(self, fact)
         if peer is not None and not daemon_down(peer):
             yield self.breach(
@@ -281,6 +312,7 @@ class KernelIsRecord(Rule):
             )
         if (node.name, it.number) in self._under_way:
             self._under_way.discard((node.name, it.number))
+            self._queued.discard((node.name, it.number))
             return
         daemon = node.daemons.get(O2CB)
         told = daemon.told if daemon else None

@@ -2,7 +2,7 @@
 
 from libo2cb.events import Event
 from tests.laws.history import O2CB, OCFS2, Kernel, Process
-from tests.laws.stories.cluster import F, G, Story, Telling, mounted_pair
+from tests.laws.stories.cluster import F, G, Story, Telling, answered_alone, mounted_pair
 
 
 def leaves_while_mounted() -> Story:
@@ -19,14 +19,7 @@ def unmount_refused_while_mounted() -> Story:
 
 
 def kept_for_a_lost_client() -> Story:
-    s = Story()
-    s.cluster(1)
-    s.ask(1, Event.MOUNT_ASKED, uid=0)
-    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
-    s.link(1, 1)
-    s.start(1, s.lives(1))
-    s.finish(1, s.lives(1))
-    s.ask(1, Event.MOUNT_ANSWERED, code=0)
+    s = answered_alone()
     s.ask(1, Event.CLIENT_LOST, cause="closed")
     return s
 

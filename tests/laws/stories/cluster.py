@@ -160,4 +160,27 @@ def mounted_three() -> Story:
     return s
 
 
+def joining_pair() -> Story:
+    """n1 has the filesystem, and n2 has asked for it and made its region; nothing is stopped or linked for it yet."""
+    s = Story()
+    s.cluster(1, 2)
+    s.mount_all(1)
+    s.ask(2, Event.MOUNT_ASKED, uid=0)
+    s.kernel("n2", Kernel.MAKE_REGION, fs=F, errno=0)
+    return s
+
+
+def answered_alone() -> Story:
+    """The only node has joined and told its client to go on."""
+    s = Story()
+    s.cluster(1)
+    s.ask(1, Event.MOUNT_ASKED, uid=0)
+    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
+    s.link(1, 1)
+    s.start(1, s.lives(1))
+    s.finish(1, s.lives(1))
+    s.ask(1, Event.MOUNT_ANSWERED, code=0)
+    return s
+
+
 Telling = Callable[[], Story]

@@ -2,13 +2,25 @@
 
 from libo2cb.events import Event
 from tests.laws.history import O2CB, OCFS2, Engine, Kernel, Process
-from tests.laws.stories.cluster import SECOND, F, G, Story, Telling, mounted_pair, mounted_three
+from tests.laws.stories.cluster import (
+    SECOND,
+    F,
+    G,
+    Story,
+    Telling,
+    answered_alone,
+    joining_pair,
+    mounted_pair,
+    mounted_three,
+)
 from tests.laws.stories.life import mount_waits_aloud, ready_with_queue, resets_itself
 from tests.laws.stories.ordering import (
+    back_while_its_queued_rmdir_is_under_way,
     back_while_its_rmdir_is_under_way,
     classic_mkdir_overtaken,
     classic_pair,
     classic_unwanted_while_made,
+    held_by_something_else,
 )
 
 
@@ -124,12 +136,7 @@ def pinned_at_rest() -> Story:
 
 
 def refused_while_held() -> Story:
-    s = Story()
-    s.cluster(1, 2)
-    s.off(2)
-    s.kernel("n1", Kernel.HELD, name="n2")
-    s.told(1, 1, left=(2,))
-    s.rmdir(1, 2, errno=16)
+    s = held_by_something_else()
     s.say("n1", O2CB, Event.NODE_REFUSED, number=2, name="n2", errno=16, cause="EBUSY: something else pins it")
     return s
 
@@ -184,14 +191,7 @@ def signals_answered() -> Story:
 
 def lost_client_that_mounted() -> Story:
     """The client dies after mount(2): the mount table decides, and the group is kept."""
-    s = Story()
-    s.cluster(1)
-    s.ask(1, Event.MOUNT_ASKED, uid=0)
-    s.kernel("n1", Kernel.MAKE_REGION, fs=F, errno=0)
-    s.link(1, 1)
-    s.start(1, s.lives(1))
-    s.finish(1, s.lives(1))
-    s.ask(1, Event.MOUNT_ANSWERED, code=0)
+    s = answered_alone()
     s.mounted(1)
     s.ask(1, Event.CLIENT_LOST, cause="closed")
     return s
@@ -207,11 +207,7 @@ def stranger_refused() -> Story:
 
 def leaver_while_answering() -> Story:
     """n1 has linked n2, answered for it, and left before n2 tells its client: it owes no link any more."""
-    s = Story()
-    s.cluster(1, 2)
-    s.mount_all(1)
-    s.ask(2, Event.MOUNT_ASKED, uid=0)
-    s.kernel("n2", Kernel.MAKE_REGION, fs=F, errno=0)
+    s = joining_pair()
     s.link(2, 1)
     s.link(2, 2)
     s.stop(1)
@@ -232,11 +228,7 @@ def leaver_while_answering() -> Story:
 
 def leaver_before_the_finish() -> Story:
     """n1 leaves in the midst of n2's join: it is not in the FINISH, and n2 takes its link down before it answers."""
-    s = Story()
-    s.cluster(1, 2)
-    s.mount_all(1)
-    s.ask(2, Event.MOUNT_ASKED, uid=0)
-    s.kernel("n2", Kernel.MAKE_REGION, fs=F, errno=0)
+    s = joining_pair()
     s.link(2, 1)
     s.link(2, 2)
     s.stop(1)
@@ -590,4 +582,5 @@ KEEPS: tuple[Telling, ...] = (
     newcomer_that_fits_nobody,
     put_out_with_nothing_mounted,
     back_while_its_rmdir_is_under_way,
+    back_while_its_queued_rmdir_is_under_way,
 )

@@ -181,13 +181,19 @@ def forgotten_addition() -> Story:
     return s
 
 
-def forgotten_after_release() -> Story:
+def held_by_something_else() -> Story:
+    """n2 is off, and something that no link shows keeps its node."""
     s = Story()
     s.cluster(1, 2)
     s.off(2)
     s.kernel("n1", Kernel.HELD, name="n2")
     s.told(1, 1, left=(2,))
     s.rmdir(1, 2, errno=16)
+    return s
+
+
+def forgotten_after_release() -> Story:
+    s = held_by_something_else()
     s.kernel("n1", Kernel.RELEASED, name="n2")
     return s
 
@@ -299,6 +305,63 @@ def removes_a_member_that_was_made_anew() -> Story:
     return s
 
 
+def _unpinned_and_back() -> Story:
+    """n3 dies, and its removal is queued behind its link. START takes that away, and n3 is back."""
+    s = mounted_three()
+    s.lose(3, 1, 2)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=3)
+    s.say("n1", O2CB, Event.CHANGE_QUEUED, number=3, name="n3", links=[F], cause="F links it")
+    for survivor in (1, 2):
+        s.fenced(3, survivor)
+        s.start(survivor, s.lives(1, 2), s.lives(3))
+        s.unlink(survivor, 3)
+    s.say("n1", O2CB, Event.CHANGE_QUEUED, number=3, name="n3", links=[], cause="ocfs2_controld holds its lock")
+    s.say("n1", OCFS2, Event.LOCK_CLOSED, number=3, address="10.0.0.3", port=7777)
+    s.back(3)
+    s.told(1, 1, 2, 3)
+    return s
+
+
+def back_while_its_queued_rmdir_is_under_way() -> Story:
+    """The rmdir had begun when its node came back. No law is broken."""
+    s = _unpinned_and_back()
+    s.say("n1", O2CB, Event.NODE_WANTED, number=3, name="n3", address="10.0.0.3", port=7777)
+    s.rmdir(1, 3)
+    s.say("n1", O2CB, Event.NODE_REMOVED, number=3, name="n3", address="10.0.0.3", port=7777)
+    s.make(1, 3)
+    s.say("n1", O2CB, Event.NODE_MADE, number=3, name="n3", address="10.0.0.3", port=7777)
+    for survivor in (1, 2):
+        s.finish(survivor, s.lives(1, 2))
+    s.told(2, 1, 2, 3)
+    return s
+
+
+def removes_a_member_whose_change_was_cancelled() -> Story:
+    """The rmdir had not begun, and is not to be made: that is said."""
+    s = _unpinned_and_back()
+    s.say("n1", O2CB, Event.CHANGE_CANCELLED, number=3)
+    s.rmdir(1, 3)
+    return s
+
+
+def removes_a_member_that_was_back_before_its_unlink() -> Story:
+    """n3 is back while its link still stands: its change is off, and the unlink begins no rmdir."""
+    s = mounted_three()
+    s.lose(3, 1, 2)
+    s.say("n1", O2CB, Event.NODE_UNWANTED, number=3)
+    s.say("n1", O2CB, Event.CHANGE_QUEUED, number=3, name="n3", links=[F], cause="F links it")
+    for survivor in (1, 2):
+        s.fenced(3, survivor)
+    lost = s.lives(3)
+    s.back(3)
+    s.told(1, 1, 2, 3)
+    s.start(1, s.lives(1, 2), lost)
+    s.unlink(1, 3)
+    s.say("n1", OCFS2, Event.LOCK_CLOSED, number=3, address="10.0.0.3", port=7777)
+    s.rmdir(1, 3)
+    return s
+
+
 def back_while_its_rmdir_is_under_way() -> Story:
     """n3 leaves, and is back while n1's rmdir runs: that goes through, and n3 is made again. No law is broken."""
     s = Story()
@@ -341,6 +404,8 @@ BREAKS: dict[int, tuple[Telling, ...]] = {
         restart_removes_member,
         removes_itself,
         removes_a_member_whose_removal_was_queued,
+        removes_a_member_that_was_back_before_its_unlink,
+        removes_a_member_whose_change_was_cancelled,
         removes_a_member_twice,
         removes_a_member_that_was_made_anew,
     ),

@@ -2,15 +2,11 @@
 
 from libo2cb.events import Event
 from tests.laws.history import OCFS2, Kernel
-from tests.laws.stories.cluster import F, Story, Telling, mounted_pair, mounted_three
+from tests.laws.stories.cluster import F, Story, Telling, joining_pair, mounted_pair, mounted_three
 
 
 def answered_before_linked() -> Story:
-    s = Story()
-    s.cluster(1, 2)
-    s.mount_all(1)
-    s.ask(2, Event.MOUNT_ASKED, uid=0)
-    s.kernel("n2", Kernel.MAKE_REGION, fs=F, errno=0)
+    s = joining_pair()
     s.link(2, 1)
     s.link(2, 2)
     s.stop(1)
@@ -20,11 +16,7 @@ def answered_before_linked() -> Story:
 
 
 def answered_before_it_links() -> Story:
-    s = Story()
-    s.cluster(1, 2)
-    s.mount_all(1)
-    s.ask(2, Event.MOUNT_ASKED, uid=0)
-    s.kernel("n2", Kernel.MAKE_REGION, fs=F, errno=0)
+    s = joining_pair()
     s.link(2, 2)
     s.link(1, 2)
     s.stop(1)
