@@ -94,6 +94,14 @@ def parsed(text: str) -> Script:
     return tuple(steps)
 
 
+def obeyed(script: Script) -> bool:
+    """Whether a script may say REPLACE, at which the daemon ends, as it should: no script for the corpus."""
+    said: dict[int, bytes] = {}
+    for step in script:
+        said[step.client] = said.get(step.client, b"") + step.data
+    return any(b"REPLACE" in data for data in said.values())
+
+
 def record(text: bytes) -> bytes:
     """The record that a step "pad" sends."""
     return text[:MAX_TEXT].ljust(RECORD, b"\0")

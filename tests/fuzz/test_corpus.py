@@ -11,7 +11,7 @@ from protocol import client
 from protocol.framing import encode
 from tests.fuzz.labs import CORPUS, Target
 from tests.fuzz.running import Broken, Runner, kind, shortest
-from tests.fuzz.scripts import CLIENTS, STEPS, Script, Step, mutated, parsed, written
+from tests.fuzz.scripts import CLIENTS, STEPS, Script, Step, mutated, obeyed, parsed, written
 from tests.process.conftest import Up, up
 
 __all__ = ["up"]
@@ -22,6 +22,7 @@ def test_no_kept_script_breaks_the_daemon(up: Up) -> None:
     target = Target(up(1))
     scripts = {path.name: parsed(path.read_text()) for path in sorted(CORPUS.glob("*.txt"))}
     assert len(scripts) > 10
+    assert not any(map(obeyed, scripts.values()))
     seen: set[str] = set()
     for name, script in scripts.items():
         try:
@@ -55,6 +56,14 @@ def test_the_same_seed_makes_the_same_scripts() -> None:
 
     assert made() == made()
     assert len(set(made())) > 100
+
+
+def test_a_script_that_says_replace_is_told_also_in_pieces() -> None:
+    whole = (Step("open", 0), Step("pad", 0, b"REPLACE"))
+    pieces = (Step("open", 0), Step("send", 0, b"REP"), Step("pad", 1, b"DUMP"), Step("send", 0, b"LACE"))
+    assert obeyed(whole)
+    assert obeyed(pieces)
+    assert not obeyed((Step("send", 0, b"REP"), Step("send", 1, b"LACE")))
 
 
 def test_what_breaks_is_made_short() -> None:

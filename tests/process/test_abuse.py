@@ -182,6 +182,11 @@ def test_whoever_breaks_the_rules_is_answered_counted_and_in_nobodys_way(up: Up)
     report = n1.until_ocfs2("halves are counted", lambda r: r.violations.get("half_record", 0) >= len(halves))
     assert report.violations["too_many_connections"] >= 1
     assert report.violations["protocol"] >= len(wordy) * (len(GARBAGE) - 1)
+    screen = n1.tool("hb_ctl", "-I")
+    assert screen.wait() == 0
+    told = next(line for line in screen.said().splitlines() if line.startswith("rules broken towards ocfs2_controld: "))
+    for kind in ("half_record", "too_many_connections", "protocol"):
+        assert f"{kind} {report.violations[kind]}" in told
     assert resident(n1) - before < MEGABYTES << 20
 
 

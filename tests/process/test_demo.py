@@ -21,7 +21,7 @@ from tests.demo.paper import WIDTH, Paper
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
-DEADLINE = 100.0
+DEADLINE = 300.0
 COMMAND = (sys.executable, "-u", "-m", "tests.demo")
 SCENES = (
     "A healthy cluster",

@@ -39,6 +39,7 @@ def test_nodes_come_up_and_go_down_by_command(up: Up) -> None:
 
     assert "n2 is up in vm" in manage(n2, UP, "2", vm)
     assert n1.links(vm) == n2.links(vm) == ["n1", "n2"]
+    n1.group(vm, members=["n1", "n2"])  # n2 was told as soon as n2 itself had heard that all is done
     assert "n2 is up in vm" in manage(n1, UP, "n2", vm)
     assert "already, by a manager" in manage(n2, UP, "n2", vm, code=1)
     assert holders(n2, vm) == [MANAGER]
@@ -47,6 +48,7 @@ def test_nodes_come_up_and_go_down_by_command(up: Up) -> None:
     assert n1.links(vm) == ["n1", "n2"]
     assert "n2 leaves vm" in manage(n2, DOWN, "n2", vm)
     n1.group(vm, members=["n1"], links=[1])
+    n2.until_ocfs2("it has left", lambda r: not any(g.here for g in r.groups))
     assert "n2 is not up in" in manage(n1, DOWN, "n2", vm)
     assert "is not held by a manager on n2" in manage(n2, DOWN, "n2", vm, code=1)
     assert "is no node of this cluster" in manage(n1, UP, "n9", vm, code=1)
@@ -77,6 +79,7 @@ def test_a_dead_node_is_down_when_it_is_fenced_and_not_before(up: Up) -> None:
     said = manage(n1, DOWN, "n2", vm, code=1)
     assert "it is lost and not yet fenced" in said
     assert "--fenced n2" in said
+    assert "n2 is not up in vm: it is lost and not yet fenced" in manage(n1, UP, "n2", vm, code=1), "its link stands"
     assert n1.links(vm) == ["n1", "n2"], "a manager's word is no fence (law 11)"
     n1.fenced("n2")
     n1.group(vm, members=["n1"], links=[1])

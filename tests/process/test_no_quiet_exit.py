@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from tests.process.conftest import Up
-from tests.process.lab import DAEMONS, O2CB, OCFS2, Daemon, Lab, Node, Volume
+from tests.process.lab import DAEMONS, O2CB, OCFS2, Daemon, Lab, Node, Volume, until
 
 pytestmark = pytest.mark.process
 
@@ -85,9 +85,13 @@ def test_the_engine_is_told_why_it_may_not_stop(up: Up) -> None:
 
     n1.umount("/vm")
     n1.until_ocfs2("the group is left", lambda r: not r.groups and r.live_regions == 0)
-    asked = lab.command("ask-shutdown", "n1")
-    asked.worked()
-    assert "allowed" in asked.said()
+
+    def allowed() -> bool:
+        """The lock that says that a group is here goes a moment after the group."""
+        asked = lab.command("ask-shutdown", "n1")
+        return asked.wait() == 0 and "allowed" in asked.said()
+
+    until("the engine may stop", allowed)
     for daemon in DAEMONS:
         n1.event(daemon, "shutdown_answered", allow=True)
     n1.until_o2cb("the engine is missed", lambda r: not r.engine.up)

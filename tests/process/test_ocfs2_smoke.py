@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import shutil
 import signal
 import socket
@@ -29,6 +28,7 @@ from libo2cb.sandbox.plan import Plan
 from libo2cb.service.report import Ocfs2Report
 from libo2cb.superblock import read_superblock
 from protocol import client
+from tests.process.node import exit_code
 
 pytestmark = pytest.mark.process
 
@@ -44,18 +44,6 @@ def wait_until(what: str, holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}"
         time.sleep(STEP)
-
-
-def exit_code(process: Process) -> int:
-    """Wait until a child of ours ends."""
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        assert poll.poll(DEADLINE * 1000), f"{process} does not end"
-    finally:
-        os.close(descriptor)
-    return os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
 
 
 class Node:
@@ -326,9 +314,13 @@ def test_a_node_that_is_cut_off_is_fenced_by_the_command(tmp_path: Path) -> None
         assert not n3.home.mark.exists()
         assert not power.living(n3.home)
         assert n1.links() == n2.links() == {n1.superblock.uuid: ["n1", "n2"]}
-        (answered,) = [
-            line for node in (n1, n2) for line in node.logged("ocfs2_controld") if line["event"] == "fence_answered"
-        ]
+
+        def answers() -> list[dict[str, object]]:
+            lines = [line for node in (n1, n2) for line in node.logged("ocfs2_controld")]
+            return [line for line in lines if line["event"] == "fence_answered"]
+
+        wait_until("the fence is answered", lambda: bool(answers()))
+        (answered,) = answers()
         assert answered["code"] == 0
         assert "n3 is off" in str(answered["output"])
 

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from libo2cb.sandbox.homes import Settings
+from libo2cb.tools.facts import Facts
 from libo2cb.tools.screens import headline
-from libo2cb.tools.verdict import Facts
 from tests.process.lab import DAEMONS, O2CB, OCFS2, Daemon, Lab, Node, until
 
 pytestmark = pytest.mark.process
@@ -96,7 +96,7 @@ def test_ready_comes_once_and_again_after_a_crash_with_a_queue(monkeypatch: pyte
             lab.rest()
             o2cb.until_line("OK", "2/2 nodes")
             ocfs2.until_line("OK", "1 filesystem", "fencing: manual")
-            assert (o2cb.line, ocfs2.line) == shown(n1)
+            until("both lines are those of the reports", lambda: (o2cb.line, ocfs2.line) == shown(n1))
 
             lab.power_off("n2")
             ocfs2.until_line("STOPPED", "vm", "n2 is lost and not yet fenced", "an operator must say")
@@ -126,7 +126,7 @@ def test_without_an_engine_nothing_is_ready_and_the_status_line_says_why(monkeyp
         lab.hub("engine", node="n1", do="kill")
         with managed(n1, O2CB, monkeypatch) as o2cb, managed(n1, OCFS2, monkeypatch) as ocfs2:
             for manager in (o2cb, ocfs2):
-                manager.until_line("ACTION", "the cluster engine does not answer")
+                manager.until_line("ACTION", "the cluster engine cannot be used")
                 assert manager.ready == 0
             lab.hub("engine", node="n1", do="start")
             for manager in (o2cb, ocfs2):

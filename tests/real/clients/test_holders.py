@@ -5,24 +5,24 @@ import pytest
 from tests.process.lab import OCFS2
 from tests.real.clients.lab import ClientLab, ClientNode
 from tests.real.clients.scene import Scene
+from tests.real.clients.volumes import formatting
 
 pytestmark = pytest.mark.process
 
-TOOLS = {"fsck.ocfs2": ["-y"], "tunefs.ocfs2": ["-L", "renamed"]}
 
-
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", ["fsck.ocfs2", "tunefs.ocfs2", "mkfs.ocfs2"])
 def test_kill_9_of_a_tool_at_work_ends_its_hold(lab: ClientLab, node: ClientNode, tool: str) -> None:
     vm = lab.volume(f"kill{tool[0]}")
+    words = {"fsck.ocfs2": ("-y",), "tunefs.ocfs2": ("-L", "renamed"), "mkfs.ocfs2": formatting(vm)}[tool]
     scene, device = Scene(node, f"killed_{tool.partition('.')[0]}", vm), node.device(vm)
     with node.shim.stop("write", "MRESULT") as stop:
-        client = node.begin(tool, *TOOLS[tool], device)
+        client = node.begin(tool, *words, device)
         stop.wait()
         scene.note("killed before its MRESULT")
         scene.tell(client.command, client.kill())
     scene.unused()
     with node.shim.stop("write", "UNMOUNT") as stop:
-        client = node.begin(tool, *TOOLS[tool], device)
+        client = node.begin(tool, *words, device)
         stop.wait()
         scene.note("killed after its work and before its UNMOUNT")
         scene.in_use(vm, [], [tool])

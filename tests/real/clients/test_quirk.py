@@ -19,10 +19,11 @@ import errno
 
 import pytest
 
-from tests.process.lab import OCFS2
+from tests.process.lab import OCFS2, until
 from tests.real.clients.dlm import DlmDevice
 from tests.real.clients.lab import ClientLab, ClientNode
 from tests.real.clients.scene import Scene
+from tests.real.clients.volumes import formatting
 
 pytestmark = pytest.mark.process
 
@@ -76,7 +77,7 @@ def test_a_mount_that_fails_silently(lab: ClientLab, node: ClientNode) -> None:
     scene.unmount(a)
     scene.unused()
     scene.check()
-    assert len(node.lines(OCFS2, "client_lost", fs=vm.uuid)) == 3
+    until("all three are lost", lambda: len(node.lines(OCFS2, "client_lost", fs=vm.uuid)) == 3)
 
 
 def test_tools_that_fall_silent(lab: ClientLab, node: ClientNode) -> None:
@@ -92,6 +93,8 @@ def test_tools_that_fall_silent(lab: ClientLab, node: ClientNode) -> None:
     scene.ended(client)
     scene.unused()
     scene.run("tunefs.ocfs2", "-L", "renamed", device)
+    scene.unused()
+    scene.run("mkfs.ocfs2", *formatting(vm), device)
     scene.unused()
     scene.check()
 

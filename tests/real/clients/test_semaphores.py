@@ -201,6 +201,45 @@ def test_debians_program_shows_what_we_keep(lab: ClientLab, node: ClientNode, st
 _UUIDS: dict[object, str] = {}
 
 
+def test_debians_program_counts_on_where_we_stopped_and_we_where_it_did(lab: ClientLab, node: ClientNode) -> None:
+    """With the classic stack it takes references by itself, and removes the region with the last, whosever that was.
+
+    The region is a plain directory that stands already. A new one would need the kernel's attributes in it, one that
+    stands is used as it is, and its removal is one rmdir as everywhere.
+    """
+    vm = lab.volume("classicrefs", stack="o2cb")
+    device, held = node.device(vm), "backup"
+    region = node.spaces.sys / "kernel" / "config" / "cluster" / "demo" / "heartbeat" / vm.uuid
+    node.stack("o2cb")
+
+    def debians(*arguments: str) -> int:
+        """Its exit code."""
+        return node.run("ocfs2_hb_ctl", *arguments).code
+
+    with node.spaces.entered():
+        refs = RegionSemaphores()
+        region.mkdir(parents=True)
+        assert debians("-S", "-d", device, held) == 0
+        assert refs.count(vm.uuid) == 1
+        assert refs.get(vm.uuid) == 2
+        assert debians("-S", "-u", vm.uuid, held) == 0
+        assert refs.count(vm.uuid) == shown(node, vm) == 3
+        assert refs.put(vm.uuid) == 2
+        assert debians("-K", "-d", device, held) == 0
+        assert (refs.count(vm.uuid), region.exists()) == (1, True)
+        assert debians("-K", "-u", vm.uuid) == 0
+        assert (refs.count(vm.uuid), region.exists()) == (0, False)
+        assert key_of(vm.uuid) not in sets()
+
+        region.mkdir()
+        refs.keep(vm.uuid, 2)
+        assert debians("-K", "-u", vm.uuid) == 0
+        assert refs.put(vm.uuid) == 0, "ours was the last; the region is left to who made it"
+        assert region.exists()
+        assert key_of(vm.uuid) not in sets()
+        region.rmdir()
+
+
 def test_a_kernel_that_counts_nothing() -> None:
     NoRefs().keep(REGION, 3)
     assert NoRefs().count(REGION) == 0

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from tests.process.lab import OCFS2
 from tests.real.clients.lab import ClientLab, ClientNode
 from tests.real.clients.scene import Scene, records_of
+from tests.real.clients.volumes import formatting
 
 pytestmark = pytest.mark.process
 
@@ -38,8 +40,7 @@ def test_tunefs_holds_it_too(lab: ClientLab, node: ClientNode) -> None:
 def test_mkfs_over_a_volume_asks_first(lab: ClientLab, node: ClientNode) -> None:
     vm = lab.volume("mkfs")
     scene, device = Scene(node, "mkfs", vm), node.device(vm)
-    again = ("-x", "-q", "-b", "4096", "-C", "4096", "-N", "2", "-J", "size=4M", "-U", vm.uuid, "-L", "mkfs")
-    scene.run("mkfs.ocfs2", "--cluster-stack=cman", "--cluster-name=demo", *again, device)
+    scene.run("mkfs.ocfs2", *formatting(vm), device)
     scene.unused()
     scene.check()
 
@@ -52,6 +53,46 @@ def test_tools_on_what_is_mounted(lab: ClientLab, node: ClientNode) -> None:
     scene.run("fsck.ocfs2", "-y", device)
     scene.in_use(vm, [a], ["ocfs2"])
     scene.unmount(a)
+    scene.unused()
+    scene.check()
+
+
+def test_a_second_fsck_is_refused_and_a_mount_is_not(lab: ClientLab, node: ClientNode) -> None:
+    """One of a name at a time; who is refused hurts neither the first nor what comes after."""
+    vm = lab.volume("twice")
+    scene, device, a = Scene(node, "fsck_twice", vm), node.device(vm), node.point("a")
+    with node.shim.stop("write", "UNMOUNT") as stop:
+        first = node.begin("fsck.ocfs2", "-y", device)
+        stop.wait()
+        scene.note("fsck.ocfs2 is at work")
+        scene.run("fsck.ocfs2", "-y", device)
+        scene.run("mount.ocfs2", device, a)
+        scene.in_use(vm, [a], ["fsck.ocfs2", "ocfs2"])
+        scene.note("it ends")
+    scene.ended(first)
+    scene.in_use(vm, [a], ["ocfs2"])
+    scene.unmount(a)
+    scene.unused()
+    scene.check()
+
+
+def test_without_a_daemon_each_says_so(lab: ClientLab, node: ClientNode) -> None:
+    """The kernel's call inside umount(2) fails then, and umount(2) does not: the successor finds nothing mounted."""
+    vm = lab.volume("nodaemon")
+    scene, device, a = Scene(node, "no_daemon", vm), node.device(vm), node.point("a")
+    assert node.run("mount.ocfs2", device, a).code == 0
+    node.kill(OCFS2)
+    scene.note("mounted, and then ocfs2_controld was killed")
+    scene.run("ocfs2_hb_ctl", "-S", "-d", device, "backup")
+    scene.run("ocfs2_hb_ctl", "-K", "-d", device, "backup")
+    scene.run("fsck.ocfs2", "-y", device)
+    scene.run("tunefs.ocfs2", "-L", "renamed", device)
+    scene.run("mkfs.ocfs2", *formatting(vm), device)
+    scene.run("debugfs.ocfs2", "-R", "controld dump")
+    scene.unmount(a)
+    node.start(OCFS2)
+    node.ready()
+    scene.note("its successor")
     scene.unused()
     scene.check()
 

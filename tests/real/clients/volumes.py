@@ -14,6 +14,7 @@ from libo2cb.superblock import read_superblock
 from tests.process.lab import CLUSTER, Volume
 
 _SIZE: Final = 32 << 20
+_SMALL: Final = ("-x", "-q", "-b", "4096", "-C", "4096", "-N", "2", "-J", "size=4M")
 _GET_FREE: Final = 0x4C82
 _CONFIGURE: Final = 0x4C0A
 _AUTOCLEAR: Final = 4
@@ -26,9 +27,14 @@ def make(path: Path, label: str, *, stack: str = "cman", cluster: str = CLUSTER)
     with path.open("wb") as file:
         file.truncate(_SIZE)
     which = ("--cluster-stack", stack, "--cluster-name", cluster) if stack else ()
-    options = ("--force", "-x", "-q", "-b", "4096", "-C", "4096", "-N", "2", "-J", "size=4M", "-L", label)
-    subprocess.run(("mkfs.ocfs2", *which, *options, str(path)), check=True, capture_output=True)
+    subprocess.run(("mkfs.ocfs2", "--force", *which, *_SMALL, "-L", label, path), check=True, capture_output=True)
     return Volume(path, read_superblock(str(path)).uuid, label)
+
+
+def formatting(volume: Volume) -> tuple[str, ...]:
+    """The options with which mkfs.ocfs2 makes a volume anew as it is."""
+    which = ("--cluster-stack=cman", f"--cluster-name={CLUSTER}")
+    return (*which, *_SMALL, "-U", volume.uuid, "-L", volume.label)
 
 
 @contextmanager
