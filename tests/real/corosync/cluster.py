@@ -39,6 +39,7 @@ _STEP: Final = 0.01
 _PATIENCE: Final = 20.0
 _MEMBERS: Final = re.compile(r"\[QUORUM\] Members\[\d+\]:((?: \d+)+)")
 _QUORATE: Final = re.compile(r"This node is within the (non-)?primary component")
+_FORMED: Final = re.compile(r"\[TOTEM \] A new membership \((\d+)\.([0-9a-f]+)\) was formed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,13 +244,13 @@ class Cluster:
         self._reload_with(self.members)
 
     def _reload_with(self, members: Iterable[Member]) -> None:
+        """Have each corosync reload that lives. One of a ring is not enough: the network may just have been cut."""
         self.configure(members)
-        reloaded = set[int]()
         for number, seat in self.seats.items():
-            if seat.lives() and number not in reloaded:
-                done = self.reload(number)
-                assert done.returncode == 0, f"no reload on {seat.member.name}: {done.stdout} {done.stderr}"
-                reloaded |= set(self.ring(number)[0])
+            end = time.monotonic() + _PATIENCE
+            while seat.lives() and (done := self.reload(number)).returncode:  # another reload may be under way
+                assert time.monotonic() < end, f"no reload on {seat.member.name}: {done.stdout} {done.stderr}"
+                time.sleep(_STEP)
 
     # Commands.
 
@@ -366,16 +367,25 @@ class Cluster:
 
     def ring(self, number: int) -> tuple[list[int], bool]:
         """The members of a corosync's ring and whether it has quorum, as it said last; nobody before it said so."""
+        text = self._said(number)
+        members = _MEMBERS.findall(text)
+        said = _QUORATE.findall(text)
+        return [int(each) for each in members[-1].split()] if members else [], bool(said) and not said[-1]
+
+    def ring_id(self, number: int) -> str:
+        """The ring that a corosync formed last, as a daemon reports it: "1.40"; "" before it said so."""
+        formed = _FORMED.findall(self._said(number))
+        return f"{formed[-1][0]}.{int(formed[-1][1], 16)}" if formed else ""
+
+    def _said(self, number: int) -> str:
+        """What a corosync has logged since it was started."""
         seat = self.seats[number]
         try:
             with seat.log.open("rb") as file:
                 file.seek(seat.seen)
-                text = file.read().decode(errors="replace")
+                return file.read().decode(errors="replace")
         except FileNotFoundError:
-            return [], False
-        members = _MEMBERS.findall(text)
-        said = _QUORATE.findall(text)
-        return [int(each) for each in members[-1].split()] if members else [], bool(said) and not said[-1]
+            return ""
 
     def until(self, rings: Mapping[int, Iterable[int]], *, deadline: float = DEADLINE) -> None:
         """Wait until each corosync that is named says that its ring has exactly these members.

@@ -11,6 +11,7 @@ The history is written as a hub writes it (libo2cb/sandbox/history.py), so that 
 """
 
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,7 +68,7 @@ class Supply:
 
     def nodes(self) -> list[tuple[int, str, str]]:
         """Number, name and address of all nodes, as the history tells them."""
-        return [(it.number, it.name, it.addresses[0]) for it in self._cluster.members]
+        return [(it.number, it.name, next(a for a in it.addresses if ":" not in a)) for it in self._cluster.members]
 
     def number(self, name: str) -> int:
         """A node's number."""
@@ -85,7 +86,7 @@ class Supply:
         with self.lock:
             try:
                 self._do(message, self.number(message["node"]))
-            except (OSError, RuntimeError, AssertionError, StopIteration) as error:
+            except (OSError, RuntimeError, AssertionError, StopIteration, subprocess.SubprocessError) as error:
                 return {"error": f"{message}: {error!r}"}
         return {}
 

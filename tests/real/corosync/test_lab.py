@@ -1,5 +1,6 @@
 """The lab itself: what it starts ends with it, whatever happens, and its judges can find a law broken."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ import pytest
 
 from libo2cb.kernel.sandbox import SandboxFs
 from tests.process.lab import DAEMONS, until
+from tests.real.corosync.cluster import Settings as Corosync
 from tests.real.corosync.keeper import Namespace, end_all, inhabitants
-from tests.real.corosync.lab import RealLab
+from tests.real.corosync.lab import RealLab, Settings
 from tests.real.corosync.namespaces import SOURCE, environment
+from tests.real.corosync.rings import untold
 
 pytestmark = pytest.mark.process
 
@@ -58,6 +61,25 @@ def test_nothing_is_left_of_a_lab_whose_test_fails() -> None:
         fails()
     assert not inhabitants(networks)
     networks[0].close()
+
+
+def test_a_death_that_nobody_has_seen_yet_is_no_rest() -> None:
+    """The token is far longer than a look at the lab takes."""
+    with RealLab.of(2, Settings(corosync=Corosync(token=20_000))) as lab:
+        lab.rest()
+        assert list(untold(lab)) == []
+        lab.kill_engine("n2")
+        assert "n1: corosync's ring is [1, 2], not [1]" in list(untold(lab))
+
+
+def test_a_fence_command_that_is_still_at_work_is_no_rest() -> None:
+    with RealLab.of(1) as lab:
+        lab.rest()
+        fence = lab.run(lab["n1"], ["sh", "-c", "sleep 600; exit", "libo2cb.sandbox.cli", "kill"], {})
+        until("it is seen", lambda: any("switches a node off" in what for what in lab._moving()))
+        os.killpg(fence.process.pid, signal.SIGKILL)
+        fence.wait()
+        lab.rest()
 
 
 def test_the_judges_see_a_law_broken() -> None:

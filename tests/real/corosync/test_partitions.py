@@ -8,7 +8,7 @@ from tests.real.corosync.lab import RealLab, Settings
 
 pytestmark = pytest.mark.process
 
-MANUAL = Settings(fencing="manual")
+MANUAL = Settings(fencing="manual", grace=120.0)
 MAJORITY, MINORITY = ["n1", "n2", "n3"], ["n4", "n5"]
 
 
