@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from tests.search.explore import Result, search, story
-from tests.search.scenes import SCENES, SHORT
+from tests.search.scenes import OPEN, SCENES, SHORT
 
 
 def show(result: Result) -> None:
@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     end, states, broken = time.monotonic() + options.seconds, 0, 0
     for i, name in enumerate(names):
-        # What a small world does not need is the next one's.
-        result = search(SCENES[name], options.states, (end - time.monotonic()) / (len(names) - i))
+        # What has an end is searched first, and to it. The others share what is left.
+        shared = sum(other in OPEN for other in names[i:]) if name in OPEN else 1
+        result = search(SCENES[name], options.states, (end - time.monotonic()) / shared)
         states += result.states
         broken += len(result.findings)
         show(result)

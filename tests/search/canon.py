@@ -10,7 +10,8 @@ Left out of the key, and why that is sound:
 - moments, pauses, texts for people and counters: the search keeps time at 0, each timer fires as a choice of its own,
   and no mind decides by a text;
 - counters that only make fresh names (`count`, `following`): a name that is fresh is fresh under any other name;
-- the engine's count of messages (`spoken`, `heard`, `place`) where the world loses no last message.
+- the engine's count of messages (`heard`, `place`): where the world loses no last message all of it, else but for the
+  order; the next count (`spoken`) always, for it is above all others.
 
 What is left out stays in the world itself: a state is continued with the very values of the history that found it.
 """
@@ -26,7 +27,9 @@ from protocol.frozen import FrozenMap
 Names = list[tuple[str, Any]]
 Encoder = Callable[[Any, Names], Any]
 
-CHANGE, CONNECTION, REQUEST, FRESH = "change", "connection", "request", "fresh"
+CHANGE, CONNECTION, REQUEST, FRESH, PLACE = "change", "connection", "request", "fresh", "place"
+IGNORED = -1
+"""The number of a part that does not count."""
 _HOLES = {
     "change": CHANGE,
     "nonce": CHANGE,
@@ -35,21 +38,24 @@ _HOLES = {
     "request": REQUEST,
     "count": FRESH,
     "following": FRESH,
+    "place": PLACE,
+    "heard": PLACE,
 }
 """Fields that hold a name. START's `count` is none: START names are compared."""
 _KEYED = {("Locks", "asked"): REQUEST, ("State", "sessions"): CONNECTION, ("State", "peers"): CONNECTION}
 """Maps and sets whose keys are names."""
 _SKIPPED = {
     "Channel": {"since"},
-    "Engine": {"why", "reason", "gone_at"},
+    "Engine": {"why", "reason", "gone_at", "spoken"},
     "Local": {"since", "stopped_at", "stop_cause", "path", "label", "refused_since", "busy", "check_at"},
     "Session": {"since", "peer"},
     "Locks": {"why", "queued", "waiting"},
     "Fence": {"since", "attempts", "text"},
+    "Out": {"why"},
     "State": {"named", "counts", "last_death", "service_at"},
     "Slot": {"told", "pause", "look_at"},
 }
-_PLACES = {"Engine": {"spoken", "heard"}, "Queued": {"place"}}
+_PLACES = {"Engine": {"heard"}, "Queued": {"place"}}
 
 
 _REMEMBERED = {"Envelope", "Statement", "GroupTable", "Settings"}
@@ -157,7 +163,8 @@ class Canon:
         part = self._parts.get(key)
         if part is None:
             names = tuple([name for x in inner for name in x.names])
-            part = Part(join(value, inner), self.number((type(value), *[x.number for x in inner])), names)
+            numbers = [x.number for x in inner if x.number != IGNORED]
+            part = Part(join(value, inner), self.number((type(value), *numbers)), names)
             self._parts[key] = part
             self._known[id(part.value)] = part
         if lasting:

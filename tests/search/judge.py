@@ -11,18 +11,18 @@ from libo2cb.events import Event, Log
 from o2cb_controld import actions as o2do
 from ocfs2_controld import actions as ocdo
 from ocfs2_controld.state import Local
-from protocol.group import StartName
+from protocol.group import NO_START, StartName
 from protocol.identity import Life, Ring
 from tests.simulation.world import O2CB, OCFS2, SimNode, World, uuid
 
 FS = "F"
 
 
-def _older(made: StartName, name: str) -> bool:
-    """Whether a START is older than the one of this name, as logged."""
+def _named(name: str) -> StartName:
+    """The START of this name, as logged."""
     ring, count = name.split("#")
     representative, sequence = ring.split(".")
-    return made < StartName(Ring(int(sequence), int(representative)), int(count))
+    return StartName(Ring(int(sequence), int(representative)), int(count))
 
 
 class Broken(AssertionError):
@@ -38,6 +38,7 @@ class JudgedWorld(World):
         adopted: links that a daemon found at its start, by node: they need no lock.
         lied: lives of whom somebody has said that they are off, and who are not. What they write is lost, and no
             protocol can help it (law 11); but they must not go on among the others (law 9).
+        made: the newest START that a present life has made.
     """
 
     def __init__(self, size: int, *, two_node: bool) -> None:
@@ -46,6 +47,7 @@ class JudgedWorld(World):
         self.recovered: set[tuple[int, str, str, Life]] = set()
         self.adopted: dict[int, frozenset[tuple[str, str]]] = {}
         self.lied: set[Life] = set()
+        self.made: dict[Life, StartName] = {}
 
     def power_on(self, number: int, *, singleton: bool = False) -> None:
         life = Life(number, f"boot{self.nodes[number].boots + 1}")
@@ -80,7 +82,8 @@ class JudgedWorld(World):
                 pass
 
     def _judge_start(self, node: SimNode, fields: dict[str, Any]) -> None:
-        members, lost = fields["members"], fields["lost"]
+        members, lost, start = fields["members"], fields["lost"], _named(fields["start"])
+        self.made[self.life(node.number)] = start
         engine, ring = self.engine.engines[node.number], node.ocfs2.channel.ring if node.ocfs2 else None
         if engine.ring == ring and not engine.quorate:
             raise Broken(f"law 6: n{node.number} starts without quorum")
@@ -89,7 +92,7 @@ class JudgedWorld(World):
                 raise Broken(f"law 11: n{node.number} starts without n{other.number}, which can write")
             local = other.ocfs2.local(uuid(FS)) if other.ocfs2 is not None else Local()
             both = other is not node and node.mounts.get(FS)
-            if both and local.running and _older(local.started, fields["start"]):
+            if both and local.running and local.started < start:
                 raise Broken(f"law 6: n{node.number} starts, and n{other.number} has not stopped")
         for name in members:
             for by, boot, _, gone in self.recovered:
@@ -101,21 +104,20 @@ class JudgedWorld(World):
                 self.recovered.add((node.number, node.boot, FS, Life(int(number), boot)))
 
     def _judge_finish(self, node: SimNode, fields: dict[str, Any]) -> None:
-        change = node.ocfs2.channel.change if node.ocfs2 is not None else None
         for other in self.nodes.values():
-            state = other.ocfs2
-            if not other.power or state is None or str(self.life(other.number)) not in fields["members"]:
+            life = self.life(other.number)
+            if not other.power or str(life) not in fields["members"]:
                 continue
-            local = state.locals.get(uuid(FS))
-            if state.channel.change == change and local is not None and _older(local.started, fields["start"]):
+            if self.made.get(life, NO_START) < _named(fields["start"]):
                 raise Broken(f"law 7: n{node.number} finishes {fields['start']}, which n{other.number} has not made")
 
     def _answered(self, node: SimNode, connection: int, code: int, text: str) -> None:
         client = node.clients.get(connection)
         if client is not None and client.mounts and code == 0 and not client.answered:
-            local = node.ocfs2.locals.get(uuid(FS)) if node.ocfs2 is not None else None
-            if local is None or not local.region:
-                raise Broken(f"law 10: n{node.number} hears 0 without a START of its own")
+            if node.ocfs2 is not None and not node.mounts.get(FS):
+                made, wanted = node.ocfs2.local(uuid(FS)).started, node.ocfs2.group(uuid(FS)).start
+                if made != wanted or self.made.get(self.life(node.number)) != made:
+                    raise Broken(f"law 10: n{node.number} hears 0 for START {made}, and the group has {wanted}")
             for other in self.writers():
                 if other is not node and node.number not in self.linked(other):
                     raise Broken(f"law 10: n{node.number} hears 0 and n{other.number} does not link it")
@@ -137,6 +139,13 @@ class JudgedWorld(World):
             engine = self.engine.engines[node.number]
             if engine.ring == node.ocfs2.channel.ring and not engine.quorate:
                 raise Broken(f"law 6: n{node.number} fences without quorum")
+            life, present = action.life, node.ocfs2.present.get(action.life.node)
+            if present is not None and present.life != life and self.nodes[life.node].power:
+                raise Broken(f"law 11: n{node.number} has n{life.node} switched off, whose new life it has heard")
+        if isinstance(action, ocdo.PutOut) and node.ocfs2 is not None:
+            engine = self.engine.engines[node.number]
+            if not node.ocfs2.good or (engine.ring == node.ocfs2.channel.ring and not engine.quorate):
+                raise Broken(f"law 6: n{node.number} has n{action.node} put out without quorum")
         super()._ocfs2_act(node)
 
     # states

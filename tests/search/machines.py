@@ -16,7 +16,7 @@ from math import inf
 from typing import Any
 
 from libo2cb.engine.model import Key, ModelError, Stream
-from libo2cb.engine.port import Delivered
+from libo2cb.engine.port import ChannelMembers, ChannelRing, Delivered
 from libo2cb.events import Log
 from o2cb_controld import actions as o2do
 from o2cb_controld import events as o2ev
@@ -30,10 +30,11 @@ from ocfs2_controld.state import State as OcState
 from protocol import ordering
 from protocol.client import Mount
 from protocol.frozen import FrozenMap
-from protocol.group import ViewMember
+from protocol.group import Envelope, Expel, Statement, View, ViewMember
 from protocol.identity import NodeIdentity
-from tests.search.judge import JudgedWorld
+from tests.search.judge import Broken, JudgedWorld
 from tests.search.scene import Scene
+from tests.search.words import Said, living
 from tests.simulation.world import CLUSTER, O2CB, OCFS2, PORT, Client, SimNode, uuid
 
 
@@ -60,9 +61,12 @@ class Machines(JudgedWorld):
     Attributes:
         begun: the first state is reached: careful nodes are careful from here on.
         fuse: after how many calls the daemon of node `doomed` is killed.
-        silent: since it was set, ocfs2_controlds have done nothing that anybody else can see.
+        audible: in the last step ocfs2_controlds have said something that can count with somebody.
+        loud: they have done something else that can be seen from outside.
         runs: how many ocfs2_controlds each node has had.
         lasting: states of minds that are kept for ever, by their ids.
+        said: what was said, kept for ever: by envelope and view.
+        uttered: what ocfs2_controlds have said in the last step.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -72,10 +76,13 @@ class Machines(JudgedWorld):
         self.runs: dict[int, int] = {}
         self.fuse: int | None = None
         self.doomed = 0
-        self.silent = False
+        self.loud = self.audible = False
         self.begun = False
         self._steps: dict[tuple[object, ...], tuple[object, ...]] = {}
         self.lasting: dict[int, object] = {}
+        self.said: dict[tuple[int, View | None], Said] = {}
+        self.uttered: tuple[Said, ...] = ()
+        self._passed_over: set[tuple[int, ViewMember, int]] = set()
 
     def _pid(self) -> int:
         return 0
@@ -187,7 +194,6 @@ class Machines(JudgedWorld):
                 self._ocfs2_act(node)
 
     def _burn(self, node: SimNode) -> None:
-        self.silent = False
         if self.fuse is None or node.number != self.doomed:
             return
         if self.fuse == 0:
@@ -198,11 +204,15 @@ class Machines(JudgedWorld):
         action = node.ocfs2_todo[0]
         if not isinstance(action, _QUIET):
             self._burn(node)
+            self.loud |= not isinstance(action, ocdo.Multicast)
         match action:
             case ocdo.Multicast(envelope):
                 node.ocfs2_todo.popleft()
                 with contextlib.suppress(ModelError):  # its engine's channel is gone, and the word with it
-                    self.engine.send(node.number, OCFS2, envelope)  # type: ignore[arg-type]  # values, not bytes
+                    said = self._say(node, envelope)
+                    self.engine.send(node.number, OCFS2, said)  # type: ignore[arg-type]  # no bytes
+                    self.uttered += (said,)
+                self.audible |= self._is_heard(node)
             case ocdo.SayOrdering() if node.connection < 0:
                 node.ocfs2_todo.popleft()
             case ocdo.SayOrdering(message) if node.number not in self.scene.full:
@@ -211,6 +221,55 @@ class Machines(JudgedWorld):
                     self._grant(node, message)
             case _:
                 super()._ocfs2_act(node)
+
+    def _say(self, node: SimNode, envelope: Envelope) -> Said:
+        first = envelope.words[0]
+        if isinstance(first, Statement | Expel):
+            view: View | None = first.view
+        else:
+            view = node.ocfs2.view if node.ocfs2 is not None else None
+        return self.said.setdefault((id(envelope), view), Said(envelope, view))
+
+    def _is_heard(self, node: SimNode) -> bool:
+        """Whether what this node has just said can count with anybody."""
+        ring = self.engine.engines[node.number].ring
+        for key, port in self.engine.ports.items():
+            if key.stream is not Stream.CHANNEL or self.engine.engines[key.node].ring != ring:
+                continue
+            *_, last = living(port.queue, expulsions=self.scene.budget.grace > 0)
+            event, state = port.queue[-1].event, self.nodes[key.node].ocfs2
+            told = any(isinstance(x.event, ChannelMembers | ChannelRing) for x in port.queue)
+            if last and (told or state is None or not isinstance(event, Delivered) or not self._is_dead(state, event)):
+                return True
+        return False
+
+    def bury(self) -> None:
+        """Have each node pass over what was said in another view than it is in: nothing may come of that (law 7)."""
+        for key in [k for k, p in self.engine.ports.items() if k.stream is Stream.CHANNEL and p.queue]:
+            node = self.nodes[key.node]
+            while (state := node.ocfs2) is not None and not node.ocfs2_todo and not node.ocfs2_inbox:
+                queue = self.engine.ports[key].queue
+                event = queue[0].event if queue else None
+                if not isinstance(event, Delivered) or not self._is_dead(state, event):
+                    break
+                self.engine.deliver(*key)
+                self._pass_over(key.node, state, event)
+
+    def _is_dead(self, state: OcState, event: Delivered) -> bool:
+        said: Any = event.payload
+        return state.channel.ring is not None and said.view is not None and said.view != state.view
+
+    def _pass_over(self, number: int, state: OcState, event: Delivered) -> None:
+        said: Any = event.payload
+        sender = ViewMember(event.sender.node, event.sender.pid)
+        known = id(state), sender, id(said)
+        if known in self._passed_over:
+            return
+        after, todo = self._ocfs2_step(state, [ocev.Heard(sender, said.envelope)])
+        if after != state or any(not isinstance(x, Log) for x in todo):
+            words = ", ".join(type(w).__name__ for w in said.envelope.words)
+            raise Broken(f"law 7: n{number} heeds what n{sender.node} said in another view: {words}")
+        self._passed_over.add(known)
 
     def _grant(self, node: SimNode, message: ordering.Lock) -> None:
         """A lock, at once, without an o2cb_controld: a node that has moved is made anew when nothing links it."""
@@ -244,7 +303,7 @@ class Machines(JudgedWorld):
             self.o2cb(number, event)  # type: ignore[arg-type]  # the membership's
         elif isinstance(event, Delivered):
             sender = ViewMember(event.sender.node, event.sender.pid)
-            self.ocfs2(number, ocev.Heard(sender, event.payload))  # type: ignore[arg-type]  # an envelope
+            self.ocfs2(number, ocev.Heard(sender, event.payload.envelope))  # type: ignore[attr-defined]  # what was said
         else:
             self.ocfs2(number, event)
 

@@ -23,6 +23,8 @@ class Budget(NamedTuple):
         grace: a daemon is away, or owes an answer, for longer than the grace time.
         unreceived: a node that goes takes the last messages that only it has read with it.
         lie: an operator acknowledges a fence, and the node is on all the same.
+        fail: a fencing device fails; it is tried again after its pause.
+        late: who has to go has not gone within its seconds, and is put out by the engine; that starts again later.
     """
 
     off: int = 0
@@ -38,6 +40,8 @@ class Budget(NamedTuple):
     grace: int = 0
     unreceived: int = 0
     lie: int = 0
+    fail: int = 0
+    late: int = 0
 
     def spend(self, name: str) -> "Budget":
         """One less of it."""
@@ -59,6 +63,9 @@ class Scene:
         quick: nodes that do at once whatever they can.
         victims: nodes to which faults and clients come; all unless said.
         killed: nodes whose daemons are killed; the victims unless said.
+        parted: who is cut off together; each victim by itself unless said.
+        prelude: what happens before the search begins, with all that follows from it at once,
+        held: but for this; as tests/simulation names it.
         two_node: with two nodes, one is a quorum once it has seen both.
         reduced: partial-order reduction (explore.py).
     """
@@ -73,6 +80,9 @@ class Scene:
     quick: frozenset[int] = frozenset()
     victims: tuple[int, ...] | None = None
     killed: tuple[int, ...] | None = None
+    parted: tuple[int, ...] = ()
+    prelude: tuple[Choice, ...] = ()
+    held: frozenset[str] = frozenset()
     two_node: bool = False
     reduced: bool = True
 

@@ -6,13 +6,18 @@ once what they can, and play the part of the channel's other end. They die, come
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+from libo2cb.engine.model import Stream
 from tests.search.scene import Budget, Scene
+from tests.simulation.world import OCFS2
 
 _ONE = frozenset((1,))
 
 
-def _ordering(name: str, about: str, budget: Budget, *, nodes: int = 2, mounted: tuple[int, ...] = (1, 2)) -> Scene:
+def _ordering(
+    name: str, about: str, budget: Budget, *, nodes: int = 2, mounted: tuple[int, ...] = (1, 2), **more: Any
+) -> Scene:
     others = tuple(range(2, nodes + 1))
     # Clients and faults of the world come to the others, deaths of daemons to the node under test.
     return Scene(
@@ -27,6 +32,7 @@ def _ordering(name: str, about: str, budget: Budget, *, nodes: int = 2, mounted:
         victims=others,
         killed=(1,),
         two_node=nodes == 2,
+        **more,
     )
 
 
@@ -40,15 +46,31 @@ ORDERING = (
     _ordering("join-o-killed", "n2 mounts, o2cb_controld is killed", Budget(mount=1, kill_o=1), mounted=(1,)),
     _ordering("join-c-killed", "n2 mounts, ocfs2_controld is killed", Budget(mount=1, kill_c=1), mounted=(1,)),
     _ordering("return", "n2 dies and comes back, at another address or not", Budget(off=1, back=1, move=1)),
-    _ordering("return-mount", "the same, and it mounts again", Budget(off=1, back=1, move=1, mount=1)),
+    _ordering(
+        "return-mount",
+        "n2 dies, comes back at another address or not, and mounts again",
+        Budget(off=1, back=1, move=1, mount=1),
+    ),
     _ordering(
         "return-join",
         "n2, which mounts nothing, dies, comes back at another address or not, and mounts",
         Budget(off=1, back=1, move=1, mount=1),
         mounted=(1,),
     ),
-    _ordering("return-o-killed", "the same, o2cb_controld is killed", Budget(off=1, back=1, move=1, kill_o=1)),
-    _ordering("return-c-killed", "the same, ocfs2_controld is killed", Budget(off=1, back=1, move=1, kill_c=1)),
+    _ordering(
+        "grant",
+        "n2's lock was granted and not read yet when n2 died; it came back at another address, and mounts again",
+        Budget(kill_o=1),
+        mounted=(1,),
+        prelude=(("mount", "2"), ("off", "2", ""), ("back", "2", "moved"), ("mount", "2")),
+        held=frozenset(("n1 ocfs2 reads",)),
+    ),
+    _ordering(
+        "return-o-killed", "n2 dies and comes back, o2cb_controld is killed", Budget(off=1, back=1, move=1, kill_o=1)
+    ),
+    _ordering(
+        "return-c-killed", "n2 dies and comes back, ocfs2_controld is killed", Budget(off=1, back=1, move=1, kill_c=1)
+    ),
     _ordering("two-deaths", "of three nodes, two die", Budget(off=2), nodes=3, mounted=(1, 2, 3)),
 )
 
@@ -95,6 +117,16 @@ GROUPS = (
         victims=(3,),
     ),
     Scene("group3-join-cut", "n2 mounts, n3 is cut off", 3, Budget(mount=1, cut=1), (1, 3), victims=(2, 3)),
+    Scene(
+        "group3-join-loss-c-killed",
+        "n3 mounts, n2, which does at once what it can, dies, the daemon of n1 is killed",
+        3,
+        Budget(mount=1, off=1, kill_c=1),
+        (1, 2),
+        quick=frozenset((2,)),
+        victims=(2, 3),
+        killed=(1,),
+    ),
     Scene("group3-join-c-killed", "n3 mounts, a daemon is killed", 3, Budget(mount=1, kill_c=1), (1, 2)),
     Scene("group3-return", "a node dies and comes back", 3, Budget(off=1, back=1), (1, 2, 3)),
     Scene(
@@ -116,6 +148,66 @@ GROUPS = (
         victims=(3,),
     ),
     Scene(
+        "group3-cut-leave",
+        "n3 is cut off and unmounts, before or after; n2 does at once what it can",
+        3,
+        Budget(cut=1, umount=1),
+        (1, 2, 3),
+        quick=frozenset((2,)),
+        victims=(3,),
+    ),
+    Scene(
+        "group3-cut-c-killed",
+        "n3 is cut off, the daemon of n1 is killed; n2 does at once what it can",
+        3,
+        Budget(cut=1, kill_c=1),
+        (1, 2, 3),
+        quick=frozenset((2,)),
+        victims=(3,),
+        killed=(1,),
+    ),
+    Scene(
+        "group3-put-out",
+        "n3 is cut off and its fence begun when the network heals; it is put out; n2 does at once what it can",
+        3,
+        Budget(cut=1, late=1),
+        (1, 2, 3),
+        quick=frozenset((2,)),
+        victims=(1, 3),
+        parted=(3,),
+    ),
+    Scene(
+        "group3-fence-fails",
+        "n3 dies and comes back, and its fence fails; n2 does at once what it can",
+        3,
+        Budget(off=1, back=1, fail=1),
+        (1, 2, 3),
+        quick=frozenset((2,)),
+        victims=(3,),
+    ),
+    Scene(
+        "group3-unanswered",
+        "n3 has made the START of its join, and not heard that n1 has; it is cut off, with and without that word;"
+        " n2 does at once what it can",
+        3,
+        Budget(cut=1, unreceived=1),
+        (1,),
+        quick=frozenset((2,)),
+        victims=(3,),
+        prelude=(("mount", "3"), *[("deliver", "3", OCFS2, Stream.CHANNEL)] * 4),
+        held=frozenset((f"n3 {OCFS2}.{Stream.CHANNEL}",)),
+    ),
+    Scene(
+        "group4-halves",
+        "four nodes are cut in halves, so that none has quorum; n1 is under test",
+        4,
+        Budget(cut=1),
+        (1, 2),
+        quick=frozenset((2, 3, 4)),
+        victims=(3,),
+        parted=(3, 4),
+    ),
+    Scene(
         "group3-join-lost-words",
         "n3 mounts and is cut off, with and without what was said last; n2 does at once what it can",
         3,
@@ -126,15 +218,16 @@ GROUPS = (
     ),
 )
 
-_LARGE = (
+OPEN = (
     *("ordering-return-join", "ordering-return-o-killed", "ordering-return-c-killed"),
-    *("group3-cut", "group3-join-cut", "group3-join-lost-words"),
-    *("group3-join-c-killed", "group3-return"),
+    *("group3-join-loss-c-killed", "group3-cut-c-killed"),
+    *("group3-join-cut", "group3-join-lost-words", "group3-join-c-killed"),
 )
-"""What takes minutes, or was never searched to its end: after all others, with the time that these leave."""
+"""What was never searched to its end: after all others, with the time that these leave."""
+_LONGEST = ("group3-cut-leave", "ordering-return-mount", "group3-return", *OPEN)
 
 SCENES: Mapping[str, Scene] = {
-    s.name: s for s in sorted((*ORDERING, *GROUPS), key=lambda s: _LARGE.index(s.name) if s.name in _LARGE else -1)
+    s.name: s for s in sorted((*ORDERING, *GROUPS), key=lambda s: _LONGEST.index(s.name) if s.name in _LONGEST else -1)
 }
 
 SHORT = (
@@ -144,6 +237,7 @@ SHORT = (
     "ordering-leave",
     "ordering-join-o-killed",
     "ordering-join-c-killed",
+    "ordering-grant",
     "group2-join-leave",
     "group2-give-up",
     "group2-c-killed",
@@ -151,5 +245,7 @@ SHORT = (
     "group2-death",
     "group3-death",
     "group3-join",
+    "group3-fence-fails",
+    "group4-halves",
 )
 """Each is searched to the end in a few seconds."""

@@ -7,12 +7,14 @@ one a node, one for the engine, one for the rest; going back and forth touches o
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import repeat
 from typing import Any
 
 from libo2cb.engine.model import Port
 from libo2cb.engine.port import Delivered
 from ocfs2_controld.state import State as OcState
-from tests.search.canon import Canon, Part, Piece
+from tests.search.canon import IGNORED, Canon, Part, Piece
+from tests.search.words import living
 from tests.search.world import SearchWorld
 from tests.simulation.world import Client, SimNode
 
@@ -34,6 +36,7 @@ class States:
         self._from: Saved = ()
         self._at: Sequence[Piece | None] = _NOWHERE
         self._told: dict[Hashable, Part] = {}
+        self._ignored: dict[int, Part] = {}
         self._fields = [f.name for f in fields(OcState) if f.name not in _LEFT_OUT]
 
     def load(self, saved: Saved) -> None:
@@ -52,11 +55,12 @@ class States:
             runs,
             adopted,
             lied,
+            made,
             world.connections,
         ) = saved[-1].saved
         world.fences, world.recovered = list(fences), set(recovered)
         world.addresses, world.runs, world.adopted = dict(addresses), dict(runs), dict(adopted)
-        world.lied = set(lied)
+        world.lied, world.made = set(lied), dict(made)
         world.fuse = None
         self._from, self._at = saved, _NOWHERE
 
@@ -70,6 +74,10 @@ class States:
             found.append(piece if unchanged and piece is not None else self._node(n, node))
         self._at = at
         return (*found, self._engine(), self._rest())
+
+    def node(self, saved: Saved, number: int) -> Piece:
+        """The piece of a node."""
+        return saved[list(self._world.nodes).index(number)]
 
     def _piece(self, parts: list[Part], saved: tuple[Any, ...], beside: Hashable = None) -> Piece:
         key = tuple([id(p) for p in parts]), beside
@@ -124,7 +132,7 @@ class States:
         saved = (
             *(world.engine.nodes, tuple(world.fences), world.budget, frozenset(world.recovered)),
             *(tuple(world.addresses.items()), tuple(world.runs.items()), tuple(world.adopted.items())),
-            *(frozenset(world.lied), world.connections),
+            *(frozenset(world.lied), tuple(sorted(world.made.items())), world.connections),
         )
         if self._from and saved == self._from[-1].saved:
             return self._from[-1]
@@ -134,6 +142,8 @@ class States:
             plain(tuple(sorted(world.addresses.items()))),
             plain(tuple(sorted(world.runs.items()))),
             plain(adopted),
+            plain(saved[7]),
+            plain(saved[8]),
         ]
         return self._piece(mine, saved, world.connections)
 
@@ -146,17 +156,21 @@ class States:
 
     def _split_port(self, port: Port) -> list[Part]:
         found = [self._canon.plain((port.pid, port.attached, port.view, port.outbox))]
-        for queued in port.queue:
+        scene = self._world.scene
+        alive = living(port.queue, expulsions=scene.budget.grace > 0) if scene.reduced else repeat(True)
+        for queued, counts in zip(port.queue, alive, strict=False):
             event = queued.event
-            if isinstance(event, Delivered):
-                # An envelope is kept for ever by the answer of the mind that said it; to hash it would take long.
-                key = event.sender, id(event.payload), queued.ring, queued.place
-                part = self._told.get(key)
-                if part is None:
-                    part = self._told[key] = self._canon.part(queued)
-                found.append(part)
-            else:
+            if not isinstance(event, Delivered):
                 found.append(self._canon.plain(queued))
+                continue
+            # What was said is kept for ever; to hash it would take long.
+            key = event.sender, id(event.payload), queued.ring, queued.place
+            part = self._told.get(key)
+            if part is None:
+                part = self._told[key] = self._canon.part(queued)
+            if not counts:
+                part = self._ignored.setdefault(id(part), Part(part.value, IGNORED, ()))
+            found.append(part)
         return found
 
 

@@ -10,9 +10,11 @@ from ocfs2_controld import groupwork
 from ocfs2_controld.state import State
 from protocol.group import Group, Phase
 from tests.beside import Job
+from tests.search.broken import break_minds
 from tests.search.explore import Finding, search, story
 from tests.search.scene import Scene
 from tests.search.scenes import SCENES, SHORT
+from tests.search.world import SearchWorld
 
 
 def told(scene: Scene, findings: list[Finding]) -> str:
@@ -96,6 +98,61 @@ def test_a_removal_that_does_not_look_at_the_links_is_found(monkeypatch: pytest.
 
     monkeypatch.setattr(changes, "tell", blind)
     assert "law 1" in _first("ordering-c-killed")
+
+
+FRESH, RESTART, ALONE = (
+    "a-restarted-daemon-was-never-away",
+    "the-stopped-are-not-started",
+    "who-is-stopped-alone-says-nothing",
+)
+
+
+@pytest.mark.parametrize(
+    ("edits", "world", "law"),
+    [
+        (["a-grant-of-any-request"], "ordering-grant", "law 4"),
+        (["words-of-another-change"], "group2-join-c-killed", "law 7"),
+        (["a-statement-of-another-view"], "group2-return", "law 7"),
+        ([FRESH, RESTART, ALONE], "group2-c-killed", "law 3"),
+        ([RESTART, ALONE], "group4-halves", "law 3"),
+        pytest.param(["zero-for-an-elder-start"], "group3-unanswered", "law 10", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rule_that_is_dropped_is_found(
+    edits: list[str], world: str, law: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_minds(monkeypatch, edits)
+    assert law in _first(world)
+
+
+@pytest.mark.parametrize("kept", [FRESH, RESTART, ALONE])
+def test_any_of_three_rules_has_a_restarted_daemon_start_again(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_minds(monkeypatch, [edit for edit in (FRESH, RESTART, ALONE) if edit != kept])
+    scene = SCENES["group2-c-killed"]
+    result = search(scene, 5000)
+    assert result.closed
+    assert not result.findings, told(scene, result.findings)
+
+
+def test_an_edit_that_is_in_no_function_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LookupError, match="in no function"):
+        break_minds(monkeypatch, ["a-failed-fence-is-a-fence"])
+
+
+def test_who_has_to_go_is_put_out_by_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time passes there, a little: else the world would show nothing of it."""
+    put_out: list[int] = []
+    real = SearchWorld.put_out
+
+    def watched(world: SearchWorld, number: int, target: int) -> None:
+        put_out.append(target)
+        real(world, number, target)
+
+    monkeypatch.setattr(SearchWorld, "put_out", watched)
+    scene = SCENES["group3-put-out"]
+    result = search(scene, 3000)
+    assert not result.findings, told(scene, result.findings)
+    assert 3 in put_out
 
 
 def _first(name: str) -> str:

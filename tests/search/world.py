@@ -1,13 +1,17 @@
 """What can happen in the world that is searched, what it does, and what rest is.
 
 A timer fires by a choice that moves this one timer to now: *deadline* of a waiting MOUNT, *grace* of a daemon that is
-away or owes an answer. A *quick* node reads and does at once whatever it can: its daemons are the real minds, but no
-interleaving of theirs is searched.
+away or owes an answer, *late* for a node that has to go. A *quick* node reads and does at once whatever it can: its
+daemons are the real minds, but no interleaving of theirs is searched.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 
+from libo2cb.engine.model import Key, Queued, Stream
+from libo2cb.engine.model import State as Power
+from libo2cb.engine.port import Delivered, Members
 from o2cb_controld import events as o2ev
 from o2cb_controld.state import Node as Standing
 from ocfs2_controld import events as ocev
@@ -15,6 +19,7 @@ from ocfs2_controld.state import FencePhase, Local, Usage
 from ocfs2_controld.state import State as OcState
 from protocol.frozen import FrozenMap
 from protocol.group import Phase
+from protocol.identity import Life, Ring
 from tests.search.judge import FS
 from tests.search.machines import Killed, Machines
 from tests.search.scene import Budget, Option, Scene
@@ -31,6 +36,10 @@ class SearchWorld(Machines):
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         self.budget = Budget()
+        b = scene.budget
+        # How many nodes a ring may have.
+        self._least = 1 if b.cut or b.grace or b.late else scene.size - b.off
+        self._moves = self._least < scene.size
         self.begun = False
         for n in self.nodes:
             self.power_on(n)
@@ -40,13 +49,18 @@ class SearchWorld(Machines):
             self.run_down()
         for options in [o for o in self.options() if o.progress]:
             raise AssertionError(f"the first state is not at rest: {options}")
-        self.begun = True
+        self.begun, self.held = True, set(scene.held)
+        for choice in scene.prelude:
+            self.take(Option(choice))
+            self.run_down()
+        self.held.clear()
         self.budget = scene.budget
 
     def run_down(self) -> None:
-        """Whatever can happen without a fault, first things first."""
+        """Whatever can happen without a fault, first things first; what is held may be looked for again for ever."""
         for _ in range(5000):
-            found = next((o for o in self.options() if o.progress), None)
+            skipped = ("look o", "look c") if self.held else ()
+            found = next((o for o in self.options() if o.progress and o.choice[0] not in skipped), None)
             if found is None:
                 return
             self.take(found)
@@ -65,6 +79,8 @@ class SearchWorld(Machines):
         yield from mine
         for i, (actor, _) in enumerate(self.fences):
             yield Option(("fence", str(actor), str(i)))
+            if self.budget.fail:
+                yield Option(("fail", str(actor), str(i)), False, "fail")
             if self.budget.lie and self.nodes[self.fences[i][1]].power:
                 yield Option(("lie", str(actor), str(i)), False, "lie")
         for n, node in self.nodes.items():
@@ -72,6 +88,8 @@ class SearchWorld(Machines):
                 yield Option(("start c", str(n)))
             if node.power and node.o2cb is None and n in self.scene.full:
                 yield Option(("start o", str(n)))
+            if node.power and self.engine.engines[n].state is Power.DOWN:
+                yield Option(("engine", str(n)))
             if node.power and any(e.side for e in self.engine.engines.values()):
                 yield Option(("heal", str(n)))
                 break
@@ -83,7 +101,7 @@ class SearchWorld(Machines):
     def _due(self, node: SimNode) -> bool:
         """Whether a fence waits for nothing but time; time passes when nothing else happens."""
         fences = node.ocfs2.fences.values() if node.ocfs2 is not None else ()
-        return any(f.phase is FencePhase.WAITING and f.due > 0 for f in fences)
+        return any(f.phase in (FencePhase.WAITING, FencePhase.FAILED) and f.due > 0 for f in fences)
 
     def choices(self) -> list[Choice]:
         full = self.scene.full
@@ -120,6 +138,8 @@ class SearchWorld(Machines):
                 yield Option(("off", me, ""), False, "off")
                 if b.unreceived:
                     yield Option(("off", me, "unreceived"), False, "off")
+            if b.late and node.ocfs2 is not None and not node.ocfs2_todo and node.ocfs2.outs:
+                yield Option(("late", me), False, "late")
             if b.cut and not any(e.side for e in self.engine.engines.values()):
                 yield Option(("cut", me, ""), False, "cut")
                 if b.unreceived:
@@ -162,6 +182,40 @@ class SearchWorld(Machines):
         state = self.nodes[number].ocfs2
         return [(fs, x.running, x.started) for fs, x in state.locals.items()] if state is not None else []
 
+    def waits(self, number: int) -> bool:
+        """Whether a MOUNT waits on a node, where quorum may be lost."""
+        state = self.nodes[number].ocfs2
+        waits = state is not None and any(x.usage is Usage.JOINING for x in state.locals.values())
+        return waits and not self._is_quorum(self._least)
+
+    def _is_quorum(self, size: int) -> bool:
+        return 2 * size > len(self.nodes) or self.engine.two_node
+
+    def is_behind(self, number: int) -> bool:
+        """Whether a node has not read yet of the last view of its channel."""
+        port = self.engine.ports.get(Key(number, OCFS2, Stream.CHANNEL))
+        return port is not None and any(not isinstance(q.event, Delivered) for q in port.queue)
+
+    def may_be_told(self, number: int) -> Iterator[Members]:
+        """Memberships that a node may be told of next, whatever happens."""
+        engine, last = self.engine.engines[number], self.nodes[number].ocfs2
+        if last is None or engine.ring is None or not self._moves:
+            return
+        others, before = [n for n in self.nodes if n != number], set(engine.members)
+        for size in range(self._least, len(self.nodes) + 1):
+            for some in combinations(others, size - 1):
+                members = tuple(sorted((number, *some)))
+                quorate = self._is_quorum(size)
+                joined, left = tuple(sorted({*members} - before)), tuple(sorted(before - {*members}))
+                ring = Ring(engine.sequence + 4, members[0])
+                yield Members(ring, quorate, members, joined, left)
+
+    def whisper(self, number: int, event: Members) -> None:
+        """Let a node be told of a membership."""
+        key = Key(number, OCFS2, Stream.MEMBERSHIP)
+        port = self.engine.ports[key]
+        self.engine.ports[key] = replace(port, queue=(*port.queue, Queued(event)))
+
     def take(self, option: Option) -> bool:
         """Let it happen.
 
@@ -174,7 +228,7 @@ class SearchWorld(Machines):
         choice = option.choice
         if option.spends:
             self.budget = self.budget.spend(option.spends)
-        self.silent = True
+        self.loud, self.audible, self.uttered = False, False, ()
         if choice[0] == "killed":
             self.fuse, self.doomed = int(choice[1]), int(choice[3])
             try:
@@ -204,7 +258,8 @@ class SearchWorld(Machines):
                 self.power_off(int(me), unreceived=(int(me),) if unreceived else ())
             case ("cut", me, unreceived):
                 n = int(me)
-                self.engine.cut([[n]], unreceived=self.nodes if unreceived else ())
+                part = self.scene.parted or (n,)
+                self.engine.cut([part], unreceived=self.nodes if unreceived else ())
             case ("heal", _):
                 self.engine.heal()
             case ("kill o", me):
@@ -217,6 +272,12 @@ class SearchWorld(Machines):
                 self.start_ocfs2(int(me))
             case ("fence", _, i):
                 self.fence_done(int(i), ok=True)
+            case ("fail", _, i):
+                self.fence_done(int(i), ok=False)
+            case ("late", me):
+                self._late(int(me))
+            case ("engine", me):
+                self.engine.start_engine(int(me))
             case ("lie", _, i):
                 self._lie(int(i))
             case ("mount", me):
@@ -236,7 +297,9 @@ class SearchWorld(Machines):
                 state = self.nodes[int(me)].ocfs2
                 assert state is not None
                 long_ago = dict.fromkeys(state.engine.appeared, -state.settings.grace_seconds)
-                self.nodes[int(me)].ocfs2 = replace(state, engine=replace(state.engine, appeared=FrozenMap(long_ago)))
+                again = {x: replace(f, due=0.0) if f.phase is FencePhase.FAILED else f for x, f in state.fences.items()}
+                engine = replace(state.engine, appeared=FrozenMap(long_ago))
+                self.nodes[int(me)].ocfs2 = replace(state, engine=engine, fences=FrozenMap(again))
                 self.ocfs2(int(me), ocev.Tick())
             case ("look c", me):
                 state = self.nodes[int(me)].ocfs2
@@ -261,6 +324,14 @@ class SearchWorld(Machines):
         actor, target = self.fences.pop(index)
         self.lied.add(self.life(target))
         self.ocfs2(actor, ocev.FenceDone(target, True, "an operator says so"))
+
+    def _late(self, number: int) -> None:
+        """Who has to go has had its time."""
+        state = self.nodes[number].ocfs2
+        assert state is not None
+        outs = {n: replace(out, due=0.0) for n, out in state.outs.items()}
+        self.nodes[number].ocfs2 = replace(state, outs=FrozenMap(outs))
+        self.ocfs2(number, ocev.Tick())
 
     def _hang_up(self, number: int, *, mounts: bool) -> None:
         for connection, client in list(self.nodes[number].clients.items()):
@@ -294,12 +365,25 @@ class SearchWorld(Machines):
 
     def tidy(self) -> None:
         """Put away what has no future."""
+        if self.scene.reduced:
+            self.bury()
         for node in self.nodes.values():
             if node.ocfs2 is not None:
                 here = {x for x in node.kernel.links if x in self.adopted.get(node.number, frozenset())}
                 self.adopted[node.number] = frozenset(here)
         self.recovered = {x for x in self.recovered if self.nodes[x[0]].power and self.nodes[x[0]].boot == x[1]}
+        self.made = {x: s for x, s in self.made.items() if self.nodes[x.node].power and self._may_be_asked(x)}
         self.lied = {x for x in self.lied if self.nodes[x.node].power and self.life(x.node) == x}
+
+    def _may_be_asked(self, life: Life) -> bool:
+        """Whether some FINISH may still ask for this life's START."""
+        node = self.nodes[life.node]
+        if self.life(life.node) != life:
+            return False
+        if node.ocfs2 is None or node.ocfs2.locals:
+            return True
+        tables = [n.ocfs2.table for n in self.nodes.values() if n.ocfs2 is not None]
+        return any(life in g.members for t in tables if t is not None for g in t.groups.values())
 
     # rest
 
@@ -311,7 +395,12 @@ class SearchWorld(Machines):
             if not node.power:
                 continue
             state = node.ocfs2
-            if state is None or (n in self.scene.full and node.o2cb is None) or node.connection <= 0:
+            if (
+                state is None
+                or self.engine.engines[n].state is Power.DOWN
+                or (n in self.scene.full and node.o2cb is None)
+                or node.connection <= 0
+            ):
                 return False
             if node.o2cb_todo or node.ocfs2_todo or node.ocfs2_inbox or node.to_o2cb or node.to_ocfs2 or state.said:
                 return False
