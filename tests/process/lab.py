@@ -27,7 +27,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -39,6 +39,7 @@ from libo2cb.sandbox import power
 from libo2cb.sandbox.ask import HubAway, ask
 from libo2cb.sandbox.homes import Sandbox, Settings, read_record, write_config
 from libo2cb.sandbox.plan import Plan
+from tests.keeper import kept
 from tests.laws import judge, report
 from tests.laws.loading import load
 from tests.process.node import (
@@ -85,7 +86,6 @@ _LABEL: Final = slice(_SUPERBLOCK + 0x110, _SUPERBLOCK + 0x150)
 _UUID: Final = slice(_SUPERBLOCK + 0x150, _SUPERBLOCK + 0x160)
 _SOURCE: Final = Path(__file__).resolve().parents[2]
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_KEEPER: Final = 'read -r done || { "$@"; rm -rf "$HOME_TO_KEEP"; }'
 
 
 class Lab:
@@ -101,7 +101,7 @@ class Lab:
         self.nodes: dict[str, Node] = {}
         self._tools: list[Tool] = []
         self._started: list[Process] = []
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._kept = ExitStack()
 
     @classmethod
     @contextmanager
@@ -135,7 +135,7 @@ class Lab:
         for name in self.nodes:
             write_config(self.sandbox, name, settings)
         plan.write(self.sandbox.plan)
-        self._keep()
+        self._kept.enter_context(kept(self.sandbox.root))
         command = (sys.executable, "-m", "libo2cb.sandbox.hub", "--home", str(self.sandbox.root))
         hub = power.spawn(command, self.sandbox.root / "hub.log", self.sandbox.hub_record)
         self.keep(hub)
@@ -148,14 +148,6 @@ class Lab:
         with suppress(HubAway):
             return bool(ask(self.sandbox.hub, "status"))
         return False
-
-    def _keep(self) -> None:
-        """A process that ends the lab should this one be killed: it sees the end of its input."""
-        down = (sys.executable, "-m", "libo2cb.sandbox.cli", "--home", str(self.sandbox.root), "down")
-        environ = {**os.environ, "PYTHONPATH": str(_SOURCE), "HOME_TO_KEEP": str(self.sandbox.root)}
-        self._keeper = subprocess.Popen(
-            ("/bin/sh", "-c", _KEEPER, "keeper", *down), stdin=subprocess.PIPE, env=environ, start_new_session=True
-        )
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -332,8 +324,7 @@ class Lab:
         for name in self.nodes:
             if self[name].home.config.exists():
                 power.power_off(self.sandbox, name)
-        if self._keeper is not None:
-            self._keeper.communicate(b"done\n")
+        self._kept.close()
         left = self._processes()
         power.end(left)
         _reap([*ours, *left])

@@ -25,6 +25,7 @@ from libo2cb.config import Config, ConfigError, parse
 from libo2cb.events import Event
 from libo2cb.sandbox.cli import _parser as sandbox_parser
 from libo2cb.tools.verdict import EXITS
+from tests.keeper import kept
 from tests.laws import NOT_YET, NUMBER_OF_LAWS, RULES, WITHOUT_JUDGE
 
 ROOT = Path(__file__).parents[2]
@@ -271,7 +272,8 @@ def home() -> Iterator[Path]:
     (commands / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (commands / "python").chmod(0o755)
     try:
-        yield made
+        with kept(made / "box", made):
+            yield made
     finally:
         for box in made.glob("*/hub.json"):
             command = (sys.executable, "-m", "libo2cb.sandbox.cli", "--home", str(box.parent), "down")

@@ -21,6 +21,7 @@ from libo2cb.sandbox import power
 from libo2cb.sandbox.homes import Sandbox, SandboxError, Settings, register_process, write_config
 from libo2cb.sandbox.mounts import SandboxMounts
 from libo2cb.sandbox.refs import SandboxRefs
+from tests.keeper import kept
 
 PATIENCE = 30.0
 # A "daemon" that writes two lines, has a child with a session of its own, and has left a grandchild to init.
@@ -72,8 +73,9 @@ def box() -> Iterator[Box]:
     root = Path(tempfile.mkdtemp(prefix="box"))  # pytest's directories are too long for a Unix socket's name
     made = Box(root)
     try:
-        yield made
-        made.ok("down")
+        with kept(root):
+            yield made
+            made.ok("down")
     finally:
         shutil.rmtree(root)
 
