@@ -19,7 +19,7 @@ PACKAGES := protocol libo2cb o2cb_controld ocfs2_controld
 # What a real test needs of Debian: the clients that our users have, and the tool that stops a daemon at a system call.
 DEBIAN := ocfs2-tools strace
 # What those clients need where the kernel lacks OCFS2: a shim, compiled in the test, and private namespaces.
-DEBIAN += gcc libc6-dev util-linux
+DEBIAN += gcc libc6-dev util-linux procps
 # What a real kernel needs: QEMU, an initrd, the compiler of the module for tests.
 DEBIAN += qemu-system-x86 busybox-static kmod gcc-12 xz-utils iproute2
 # What a real cluster needs: corosync, which brings the libraries that we load, and namespaces to run it in.
@@ -61,10 +61,11 @@ check: lint
 system:
 	@if [ "$$(id -u)" != 0 ]; then \
 	  echo "Not root: tests that need root are skipped below, each with its reason."; \
-	  for each in $(DEBIAN); do dpkg-query -W -f '' "$$each" 2>/dev/null || \
-	    echo "Not installed, and left out with what needs it: $$each (sudo apt-get install $$each)"; done; \
+	  missing=; for each in $(sort $(DEBIAN)); do \
+	    [ "$$(dpkg-query -W -f '$${db:Status-Status}' "$$each" 2>/dev/null)" = installed ] || missing+=" $$each"; done; \
+	  [ -z "$$missing" ] || echo "Not installed, and left out with what needs it: sudo apt-get install$$missing"; \
 	elif command -v apt-get >/dev/null; then \
-	  tests/install-debian $(DEBIAN) || { [ $$? = 3 ] && echo "Going on without them; tests that need them are skipped, each with its reason."; }; \
+	  tests/install-debian $(sort $(DEBIAN)) || { [ $$? = 3 ] && echo "Going on without them; tests that need them are skipped, each with its reason."; }; \
 	else echo "Not Debian: what needs $(DEBIAN) runs only where you have installed them."; fi
 
 test: system kernel lint

@@ -37,13 +37,17 @@ from libo2cb.processes import Process
 from libo2cb.report_client import Unanswered, ask_report
 from libo2cb.sandbox import power
 from libo2cb.sandbox.ask import ask
-from libo2cb.sandbox.homes import Settings, write_record
+from libo2cb.sandbox.homes import NodeHome, Settings, write_record
+from libo2cb.sandbox.mount_journal import MOUNT, UMOUNT, MountJournal
 from libo2cb.sandbox.plan import Plan
 from libo2cb.service.report import Ocfs2Report
 from libo2cb.superblock import INCOMPAT_LOCAL_MOUNT, INCOMPAT_USERSPACE_STACK, read_superblock
 from libo2cb.tools.mount import kernel_mount
 from libo2cb.tools.mount_options import MountOptions
 from protocol.client import MOUNT_SERVICE
+from tests.laws.history import Fact, Source
+from tests.laws.loading import load as load_history
+from tests.laws.world import World
 from tests.process.lab import CLUSTER, OCFS2, Daemon, Lab, Node, Tool, Volume, until
 from tests.process.node import DEADLINE, TRUSTED
 from tests.real.vm import trace
@@ -135,6 +139,17 @@ def _until_traced() -> None:
         time.sleep(0.005)
 
 
+def stands_still(pid: int) -> bool:
+    """Whether a process has been stopped, traced or not."""
+    still = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    # A tracing stop may also be that of one call: it is a stop of ours only if it lasts.
+    for _ in range(10):
+        if psutil.Process(pid).status() not in still:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 class RealNode(Node):
     """The node on the guest's kernel."""
 
@@ -155,18 +170,8 @@ class RealNode(Node):
 
     def frozen(self, daemon: Daemon) -> None:
         """Wait until it stands still: a process that is traced stops in another way."""
-        still = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
         pid = self.process(daemon).pid
-
-        def stands() -> bool:
-            # A tracing stop may also be that of one call: it is a stop of ours only if it lasts.
-            for _ in range(10):
-                if psutil.Process(pid).status() not in still:
-                    return False
-                time.sleep(0.01)
-            return True
-
-        until(f"{daemon} on {self.name} stands still", stands)
+        until(f"{daemon} on {self.name} stands still", lambda: stands_still(pid))
 
     @property
     def kernel(self) -> TreeKernel:
@@ -203,22 +208,23 @@ class RealNode(Node):
         del environ
         lab = cast("RealLab", self.lab)
         Path(point).mkdir(parents=True, exist_ok=True)
-        return lab.fork(f"mount {point}", lambda: _mount(self.home.config, volume, lab.device(volume), point))
+        return lab.fork(f"mount {point}", lambda: _mount(self.home, volume, lab.device(volume), point))
 
     def umount(self, point: str) -> None:
         """Unmount, by the kernel; then UNMOUNT."""
         lab = cast("RealLab", self.lab)
         volume = lab.mounted(point)
-        lab.fork(f"umount {point}", lambda: _umount(self.home.config, volume, point)).worked()
+        lab.fork(f"umount {point}", lambda: _umount(self.home, volume, point)).worked()
 
 
-def _mount(config: Path, volume: Volume, device: str, point: str) -> int:
-    socket = load(config).sockets.clients
+def _mount(home: NodeHome, volume: Volume, device: str, point: str) -> int:
+    socket = load(home.config).sockets.clients
     join = begin_group_join(
         volume.uuid, CLUSTER, device, MOUNT_SERVICE, socket_name=socket, trusted_uids=TRUSTED, timeout=DEADLINE
     )
     with join, _held_elsewhere(device, point):
         _label(device)
+        MountJournal(home.log).append(MOUNT, volume.uuid, point)
         kernel_mount(device, point, MountOptions(0, ("heartbeat=none",)))
         join.complete(0)
     return 0
@@ -251,15 +257,17 @@ def _label(device: str) -> None:
     assert read_superblock(device).stack == "cman"
 
 
-def _umount(config: Path, volume: Volume, point: str) -> int:
+def _umount(home: NodeHome, volume: Volume, point: str) -> int:
+    MountJournal(home.log).append(UMOUNT, volume.uuid, point)
     subprocess.run(("umount", "-i", point), check=True)
-    group_leave(volume.uuid, socket_name=load(config).sockets.clients, trusted_uids=TRUSTED)
+    group_leave(volume.uuid, socket_name=load(home.config).sockets.clients, trusted_uids=TRUSTED)
     return 0
 
 
 class RealLab(Lab):
     """A lab whose n1 is on the guest's kernel."""
 
+    _born: int
     _traces: int
     _tracers: dict[Daemon, subprocess.Popen[bytes]]
     _devices: dict[str, str]
@@ -307,6 +315,7 @@ class RealLab(Lab):
         (home.root / "kernel" / "boot_id").write_text(boot + "\n")
         home.mark.write_text(boot + "\n")
         ask(self.sandbox.hub, "boot", node=REAL, boot=boot)
+        self._born = time.monotonic_ns()
         # A node is local only with an address of this machine.
         address = next(node.address for node in Plan.read(self.sandbox.plan).nodes if node.name == REAL)
         subprocess.run(("ip", "address", "replace", f"{address}/32", "dev", "lo"), check=True)
@@ -395,14 +404,23 @@ class RealLab(Lab):
         """What the judges say, and the audit: the journal of n1's kernel is made of strace's word."""
         self.write_journal()
         found = self.audit()
-        return "\n".join(filter(None, [*found.breaches, super().breaches(at_rest=at_rest)]))
+        late = [f"the judges take this for a dead life's, and do not hear it: {fact}" for fact in self._unheard()]
+        return "\n".join(filter(None, [*found.breaches, *late, super().breaches(at_rest=at_rest)]))
+
+    def _unheard(self) -> Iterator[Fact]:
+        """What n1's daemons said that the judges leave out. Its life does not end, so there must be none."""
+        world = World()
+        for fact in load_history(self.sandbox.root).facts:
+            if fact.node == REAL and fact.source is Source.DAEMON and world.silenced(fact):
+                yield fact
+            world.apply(fact)
 
     def write_journal(self) -> None:
         """Write n1's journal of kernel calls by strace's word, as judges and demo read one."""
         offset = time.time_ns() - time.monotonic_ns()
-        lines: list[dict[str, object]] = [
-            {"mono": 0, "pid": 0, "call": "boot", "path": "", "errno": 0, "boot": Path(BOOT_ID).read_text().strip()}
-        ]
+        # The sandbox has begun another life of n1 before: told earlier, this one would be over for the judges.
+        born = {"mono": self._born, "pid": 0, "call": "boot", "path": "", "errno": 0}
+        lines: list[dict[str, object]] = [{**born, "boot": Path(BOOT_ID).read_text().strip()}]
         numbers = {name: number for number, name in errorcode.items()}
         for call in self.traced():
             if PROBE in call.path:

@@ -32,6 +32,7 @@ CLOCK: Final = {"kvm": "", "tcg": " clocksource=hpet nolapic_timer"}
 local APIC's timer. The HPET says its own frequency."""
 ACCELERATION: Final = {"kvm": "kvm", "tcg": "tcg,tb-size=256"}
 """Unless told otherwise TCG keeps up to a gigabyte of translated code."""
+PROCESSOR: Final = Path("/proc/cpuinfo")
 MODULES: Final = ("virtio_console", "configfs", "virtio_blk", "virtio_net", "virtio_rng")
 
 
@@ -50,9 +51,9 @@ def refuse() -> None:
             raise Unavailable(f"there is no {program} (Debian: {package})")
 
 
-def accelerator() -> str:
+def accelerator(processor: Path = PROCESSOR) -> str:
     """KVM only where the processor has it: elsewhere /dev/kvm may open, and then nothing runs."""
-    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    flags = re.search(r"^flags\s*:(.*)$", processor.read_text(), re.MULTILINE)
     has = flags is not None and {"vmx", "svm"} & set(flags[1].split())
     return "kvm" if has and os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg"
 

@@ -1,6 +1,7 @@
 """The lab itself: it ends, also when it is killed, and hears a kernel that complains."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +11,51 @@ import psutil
 import pytest
 
 from tests.process.node import until
+from tests.real.vm.cache import Unavailable
 from tests.real.vm.guest import GuestDied, KernelComplained
 from tests.real.vm.lab import VmLab
-from tests.real.vm.machine import QEMU, SOURCE
+from tests.real.vm.machine import QEMU, SOURCE, accelerator, refuse
 
 PATIENCE = 120.0
+NOBODY = 65534
+
+
+def test_without_qemu_the_tests_are_skipped_and_say_what_is_missing(tmp_path: Path) -> None:
+    for program in ("busybox", "depmod"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "/bin/true")
+    # Also where the tests are not run by root: then it is that which they say.
+    missing = f"there is no {QEMU} (Debian: qemu-system-x86)" if os.geteuid() == 0 else "which takes root"
+    this = f"{Path(__file__)}::{test_commands_come_back_with_code_and_output_and_end_in_time.__name__}"
+    said = subprocess.run(
+        (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", this),
+        cwd=SOURCE,
+        env={**os.environ, "PATH": str(tmp_path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 0, said
+    assert "1 skipped" in said.stdout
+    assert missing in said.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_without_root_there_are_no_guests() -> None:
+    os.seteuid(NOBODY)
+    try:
+        with pytest.raises(Unavailable, match="which takes root"):
+            refuse()
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("flag", ["vmx", "svm"])
+def test_kvm_is_used_only_where_the_processor_has_it(tmp_path: Path, flag: str) -> None:
+    processor = tmp_path / "cpuinfo"
+    processor.write_text("flags\t\t: fpu vme hypervisor\n")
+    assert accelerator(processor) == "tcg"
+    processor.write_text(f"flags\t\t: fpu {flag} vme\n")
+    assert accelerator(processor) == ("kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg")
 
 
 def test_a_killed_lab_leaves_no_guest_and_no_file(vms: VmLab, tmp_path: Path) -> None:
