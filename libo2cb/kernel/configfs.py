@@ -28,7 +28,8 @@ class RealFs:
 
     def _full(self, path: str) -> str:
         # Text: a thousand regions are listed before a node goes, and a Path would cost more than the calls.
-        return f"{self._root}/{path}"
+        # An absolute path stays one: as the target of a link it is the kernel's to refuse.
+        return os.path.join(self._root, path)  # noqa: PTH118
 
     def mkdir(self, path: str) -> None:
         """Make a directory; the kernel makes its default files."""

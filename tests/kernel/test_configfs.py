@@ -39,6 +39,11 @@ def test_links_are_made_absolute_wherever_the_caller_stands(
     assert kernel.linked("c", "n1") == []
 
 
+def test_an_absolute_target_is_handed_on_as_it_is(root: Path) -> None:
+    RealFs(str(root)).symlink("/etc", "c/heartbeat/F1/etc")
+    assert (root / "c/heartbeat/F1/etc").readlink() == Path("/etc")
+
+
 def test_directories_attributes_and_links_are_told_apart(root: Path) -> None:
     fs = RealFs(str(root))
     fs.symlink("c/node/n1", "c/heartbeat/link")
