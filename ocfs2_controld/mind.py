@@ -20,6 +20,7 @@ from libo2cb.engine.port import (
 )
 from libo2cb.events import Event as Logged
 from libo2cb.events import log
+from libo2cb.limits import LAST_NODE
 from ocfs2_controld import channel, fencing, groupwork, locks, services, sessions
 from ocfs2_controld.actions import Action, AnswerShutdown, Exit, LeaveChannel, Multicast, Ready
 from ocfs2_controld.events import (
@@ -188,7 +189,7 @@ def _former(engine: Engine, nodes: Sequence[ConfiguredNode]) -> FrozenMap[int, C
     """Who has left the configuration once these are in it."""
     stays = {n.number for n in nodes}
     known = (*engine.former.values(), *engine.nodes)
-    return FrozenMap({n.number: n for n in known if n.number not in stays})
+    return FrozenMap({n.number: n for n in known if n.number not in stays and n.number <= LAST_NODE})
 
 
 def _members(t: Turn, event: Members) -> None:

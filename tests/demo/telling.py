@@ -49,8 +49,8 @@ class Names:
         return self.nodes.get(int(number), text) if number.isdigit() else text
 
     def lives(self, fact: Fact, name: str) -> str:
-        """The nodes of a field that lists lives or numbers."""
-        return " ".join(self.life(str(x)) for x in fact.texts(name)) or "nobody"
+        """The nodes of a field that lists lives or numbers, each once."""
+        return " ".join(dict.fromkeys(self.life(str(x)) for x in fact.texts(name))) or "nobody"
 
 
 Telling = Callable[[Fact, Names], tuple[str, str] | None]
@@ -107,6 +107,13 @@ def _finished(fact: Fact, names: Names) -> tuple[str, str]:
 
 def _answered(fact: Fact, names: Names) -> tuple[str, str]:
     return "ANSWER", f"MOUNT of {names.fs(fact.fs)}: {fact.number('code')} {fact.text('cause')}"
+
+
+def _fenced(fact: Fact, names: Names) -> tuple[str, str]:
+    life = fact.text("life")
+    # Of a node that had quorum alone, what else it may have been counts as lost with the life that was seen.
+    whom = f"whatever else {names.life(life)} was" if life.endswith("/unknown") else names.life(life)
+    return "FENCED", f"{whom}, as is said on the channel, to all"
 
 
 def _shutdown(fact: Fact, _: Names) -> tuple[str, str]:
@@ -181,7 +188,7 @@ _TELLINGS: Final[Mapping[str, Telling]] = {
         f"exit code {f.text('code')} after {float(f.text('seconds') or 0):.1f} s: {f.text('output').strip()}",
     ),
     Event.FENCE_FAILED: lambda f, n: ("FENCE", f"{n.life(f.text('life'))}: failed: {f.text('cause')}"),
-    Event.LIFE_FENCED: lambda f, n: ("FENCED", f"{n.life(f.text('life'))}, as is said on the channel, to all"),
+    Event.LIFE_FENCED: _fenced,
     # its clients
     Event.MOUNT_ASKED: lambda f, n: ("MOUNT", f"of {n.fs(f.fs)} is asked for by pid {f.text('pid')}"),
     Event.MOUNT_ANSWERED: _answered,

@@ -84,6 +84,8 @@ def test_a_live_node_that_o2cb_cannot_hold_is_refused_its_mount_and_hurts_nobody
         for daemon in DAEMONS:
             lab["n3"].start(daemon)
         lab.start_daemons("n1", "n2")
+        for name in ALL:  # a reload reaches the nodes one after the other
+            unfit(lab, name, LONG)
         vm = lab.volume("vm")
         lab["n1"].mount(vm, "/vm")
         mount = lab["n3"].begin_mount(vm, "/vm")
