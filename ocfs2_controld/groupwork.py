@@ -7,6 +7,7 @@ interruption, and nothing has to be undone: a START that is overtaken is continu
 from errno import EPERM, ESHUTDOWN
 
 from libo2cb.events import Event, log
+from libo2cb.wording import shown
 from ocfs2_controld import locks
 from ocfs2_controld.actions import CallKernel, CheckDevice, HoldService, ReleaseService
 from ocfs2_controld.channel import expel, halt
@@ -34,6 +35,8 @@ RETRY_FIRST, RETRY_MOST = 0.5, 5.0
 """Seconds after which a call that the kernel refused is tried again; growing with the time it has been refused."""
 LARGEST_ERRNO = 4095
 """The kernel's."""
+_NAME = 40
+"""Characters of a node's name in a refusal: a STATUS has room for some 240 bytes, and the reason comes after the names."""
 _MEMBERLESS = (Usage.IDLE, Usage.JOINING, Usage.WITHDRAWING, Usage.LEAVING)
 """Usages in which no client or mount depends on the region: it can be dropped when the table has us out."""
 
@@ -245,8 +248,8 @@ def _lock_answer(t: Turn, fs: str, g: Group) -> None:
     for identity in sorted(needs):
         if identity.key in state.locks.refused:
             errno, reason = state.locks.refused[identity.key]
-            by = state.engine.name(state.engine.local)
-            t.say(Refuse(fs, g.joiner, errno, f"{by} cannot link {identity.name}: {reason}"))
+            by, whom = shown(state.engine.name(state.engine.local), _NAME), shown(identity.name, _NAME)
+            t.say(Refuse(fs, g.joiner, errno, f"{by} cannot link {whom}: {reason}"))
             return
     expected = len(g.members) + 1 if g.joiner == state.me else 1
     if len(needs) >= expected and all(x.key in state.locks.held for x in needs):

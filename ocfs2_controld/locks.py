@@ -123,7 +123,8 @@ def _unsayable(identity: NodeIdentity) -> str:
         try:
             check_identity(identity)
         except O2cbError as refusal:
-            return refusal.sentence()
+            # Without its subject: whoever tells of it names the node, and a name of 255 bytes would leave no room.
+            return f"{refusal.why}; {refusal.do}"
         return str(error)
     return ""
 

@@ -50,3 +50,9 @@ def test_a_refusal_is_forgotten_when_the_node_is_needed_no_more() -> None:
     turn.put_local(FS, needs=frozenset({GOOD}))
     locks.settle(turn)
     assert not turn.state.locks.refused
+
+
+def test_the_reason_fits_a_status_however_long_the_name_is() -> None:
+    turn = asked_for(NodeIdentity(3, "10.0.0.3", 7777, "x" * 255))
+    ((_, (_, text)),) = turn.state.locks.refused.items()
+    assert text == "its name has 255 bytes, and 64 is the limit; give it a name of 1 to 64 bytes without a slash"
