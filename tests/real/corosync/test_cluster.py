@@ -104,6 +104,8 @@ def test_a_power_off_ends_whatever_runs_on_the_machine() -> None:
             assert process.wait() == -signal.SIGKILL
         left = inhabitants([cluster.seats[1].machine.namespace])
         assert [it.pid for it in left] == [cluster.seats[1].machine.holder.pid]
+        memory = subprocess.run((*cluster.prefix(1), "ls", "/dev/shm"), capture_output=True, text=True, check=True)  # noqa: S108 (a machine's own)
+        assert not memory.stdout
 
 
 def test_nobody_is_ended_who_lives_in_our_own_network() -> None:
