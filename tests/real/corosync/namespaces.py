@@ -82,11 +82,12 @@ class Machine:
         self.namespace = Namespace.of(holder.pid)
 
     def end(self) -> None:
-        """Kill whatever runs on it, as if it lost its power; the machine itself stays.
-
-        What corosync shared with its clients goes with it: of thirty deaths it would fill the memory of the machine.
-        """
+        """Kill whatever runs on it, as if it lost its power; the machine itself stays."""
         end_all([self.namespace], {self.holder.pid})
+        self.clear()
+
+    def clear(self) -> None:
+        """Its memory goes with its power: what thirty killed corosyncs shared with their clients would fill it."""
         for left in Path(f"/proc/{self.holder.pid}/root/dev/shm").iterdir():
             if left.is_dir():
                 shutil.rmtree(left)

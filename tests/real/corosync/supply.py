@@ -107,6 +107,7 @@ class Supply:
                 if self._cluster.seats[node].lives():
                     self._cluster.kill(node)
             case "dead":
+                self._cluster.seats[node].machine.clear()
                 self._history.write("dead", node=node, boot=self._boots.pop(node, None))
             case op:
                 raise AssertionError(f"the supply knows no {op}")
