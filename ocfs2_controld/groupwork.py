@@ -36,7 +36,7 @@ RETRY_FIRST, RETRY_MOST = 0.5, 5.0
 LARGEST_ERRNO = 4095
 """The kernel's."""
 _NAME = 40
-"""Characters of a node's name in a refusal: a STATUS has room for some 240 bytes, and the reason comes after the names."""
+"""Characters of a node's name in a refusal: a STATUS takes some 240 bytes, and the reason comes after the names."""
 _MEMBERLESS = (Usage.IDLE, Usage.JOINING, Usage.WITHDRAWING, Usage.LEAVING)
 """Usages in which no client or mount depends on the region: it can be dropped when the table has us out."""
 
