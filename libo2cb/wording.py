@@ -2,6 +2,7 @@
 
 import errno as errnos
 import os
+import shlex
 
 
 def one_line(text: str) -> str:
@@ -30,3 +31,14 @@ def errno_name(errno: int) -> str:
 def errno_words(errno: int) -> str:
     """Name and meaning: "EBUSY (Device or resource busy)" for 16."""
     return f"{errno_name(errno)} ({os.strerror(errno)})"
+
+
+def switch_off(name: str, *, unseen: bool) -> str:
+    """What an operator does about a node that has to be off, with the command to type.
+
+    Args:
+        name: the node's.
+        unseen: nobody has seen it, so it may be well, and without the daemon.
+    """
+    off = f"switch {name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {shlex.quote(name)}"
+    return f"start ocfs2_controld on {name}; or {off}" if unseen else off

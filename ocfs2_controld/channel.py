@@ -205,9 +205,7 @@ def tell(t: Turn) -> None:
 
 def heard(t: Turn, event: Heard) -> None:
     """An envelope in the channel's order."""
-    present = t.state.present.get(event.sender.node)
-    ours = event.sender == t.state.member and present is not None and present.member == event.sender
-    if ours and event.envelope.change is not None and event.envelope.change == t.state.channel.change:
+    if event.sender == t.state.member and _speaker(t.state, event.sender, event.envelope.change) is not None:
         t.put(said=t.state.said.difference(event.envelope.words), said_at=t.now)
     for word in event.envelope.words:
         match word:
@@ -373,10 +371,18 @@ def expel(t: Turn, member: ViewMember, cause: str) -> None:
         t.say(Expel(view, member, cause))
 
 
+def _speaker(state: State, sender: ViewMember, change: str | None) -> Present | None:
+    """Who says this, if a word of this change counts now."""
+    if change is None or change != state.channel.change or state.table is None:
+        return None
+    present = state.present.get(sender.node)
+    return present if present is not None and present.member == sender else None
+
+
 def _tagged(t: Turn, sender: ViewMember, change: str | None, word: TaggedWord) -> None:
     channel, table = t.state.channel, t.state.table
-    present = t.state.present.get(sender.node)
-    if change is None or change != channel.change or table is None or present is None or present.member != sender:
+    present = _speaker(t.state, sender, change)
+    if present is None or table is None:
         t.do(log(Event.MESSAGE_DROPPED, "debug", change=str(change), peer=t.state.engine.name(sender.node)))
         return
     if isinstance(word, Identify) and word.identity.number == sender.node and not bound(table, present.life):

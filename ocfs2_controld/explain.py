@@ -3,12 +3,11 @@
 Law 17: whatever waits longer than five seconds names what it waits for, in status and log.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from libo2cb.wording import shown
+from libo2cb.wording import shown, switch_off
 from ocfs2_controld import outs
 from ocfs2_controld.state import FencePhase, FencingKind, Local, State, Usage
 from ocfs2_controld.table import lost_lives, needs_fence
@@ -122,17 +121,11 @@ def who_fences(state: State, life: Life) -> int:
     return state.actor if by == NOBODY else by.node
 
 
-def _switch_off(life: Life, name: str) -> str:
-    """What to do about a node that has to be off. One that was not seen may be well, and without the daemon."""
-    off = f"switch {name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {shlex.quote(name)}"
-    return f"start ocfs2_controld on {name}; or {off}" if life.unknown else off
-
-
 def fence_wait(state: State, life: Life, now: float) -> tuple[str, str]:
     """Why a lost life is not fenced yet, and what to do."""
     name = named(state, life)
     unseen = f"{name} has not been seen since this cluster came up" if life.unknown else f"{name} is lost"
-    do = _switch_off(life, name)
+    do = switch_off(name, unseen=life.unknown)
     if not state.good:
         return f"{unseen}; fencing waits for quorum", "bring nodes up until the cluster has quorum"
     actor = who_fences(state, life)

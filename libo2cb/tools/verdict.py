@@ -4,7 +4,6 @@ Pure: facts in, findings out. The first finding is line one of the status: it al
 or frozen. Severity decides the order; `exit_code` is what `ocfs2_hb_ctl -I` ends with.
 """
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from enum import StrEnum
 from libo2cb.service.report import Group, Lost, O2cbReport, Ocfs2Report, TreeNode, Wait
 from libo2cb.tools.facts import Facts
 from libo2cb.tools.human import moment, moment_before, since, until
+from libo2cb.wording import switch_off
 
 
 class Verdict(StrEnum):
@@ -286,9 +286,7 @@ def _lost_lines(facts: Facts, lost: Lost, *, unseen: bool = False) -> list[tuple
         # would switch off the healthy side. Without quorum nothing starts, and so nobody needs a fence yet.
         return [("why", "fencing waits for quorum")]
     kind = facts.ocfs2.fencing.kind if facts.ocfs2 else "manual"
-    off = f"switch {lost.name} off, be sure that it is off, then:  ocfs2_hb_ctl --fenced {shlex.quote(lost.name)}"
-    if unseen:
-        off = f"start ocfs2_controld on {lost.name}; or {off}"
+    off = switch_off(lost.name, unseen=unseen)
     if kind == "manual":
         return [("why", f"fencing is manual: an operator must say that {lost.name} is off"), ("do", off)]
     on = f" on {lost.by}" if lost.by else ""

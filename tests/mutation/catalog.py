@@ -392,8 +392,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "words-of-another-change",
         "rule tag",
         CHANNEL,
-        "    if change is None or change != channel.change or table is None",
-        "    if change is None or table is None",
+        "    if change is None or change != state.channel.change or state.table is None:",
+        "    if change is None or state.table is None:",
     ),
     _m(
         "any-table-wins",

@@ -66,27 +66,30 @@ def test_an_error_names_call_code_and_meaning_and_what_to_do(code: int, words: s
     assert (error.call, error.error) == ("cpg_join", code)
 
 
-def test_a_library_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(libraries._FILES, "cpg", ("libcpg-of-nobody.so.4", "libcpg4"))
+@contextmanager
+def loaded_from(monkeypatch: pytest.MonkeyPatch, name: str, file: str, package: str) -> Iterator[None]:
+    """Have the libraries loaded anew, one of them from another file."""
+    monkeypatch.setitem(libraries._FILES, name, (file, package))
     libraries.libraries.cache_clear()
     try:
-        with pytest.raises(errors.LibraryMissing) as caught:
-            CorosyncChannel("group")
+        yield
     finally:
         libraries.libraries.cache_clear()
+
+
+def test_a_library_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = loaded_from(monkeypatch, "cpg", "libcpg-of-nobody.so.4", "libcpg4")
+    with elsewhere, pytest.raises(errors.LibraryMissing) as caught:
+        CorosyncChannel("group")
     assert "libcpg-of-nobody.so.4 cannot be loaded" in caught.value.sentence()
     assert "apt-get install libcpg4" in caught.value.sentence()
 
 
 def test_a_library_of_an_older_corosync_is_named_before_anything_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     """Libcmap stands for a libquorum of 3.0: it has the file name, and not the functions."""
-    monkeypatch.setitem(libraries._FILES, "quorum", ("libcmap.so.4", "libquorum5"))
-    libraries.libraries.cache_clear()
-    try:
-        with pytest.raises(errors.LibraryTooOld) as caught:
-            CorosyncMembership("o2cb")
-    finally:
-        libraries.libraries.cache_clear()
+    elder = loaded_from(monkeypatch, "quorum", "libcmap.so.4", "libquorum5")
+    with elder, pytest.raises(errors.LibraryTooOld) as caught:
+        CorosyncMembership("o2cb")
     assert "libcmap.so.4 is too old: it has no quorum_" in caught.value.sentence()
     assert "install corosync 3.1 or later" in caught.value.sentence()
 
